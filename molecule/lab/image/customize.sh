@@ -1,0 +1,56 @@
+#!/bin/sh
+# mmdebstrap's customize hook: FLAVOUR ROOT. Runs on the controller once the
+# packages are installed, while the build's real package sources still work.
+set -eu
+flavour=$1 root=$2
+here=$(dirname "$0")
+
+# The offline repository: all that a play may install, with its dependencies.
+chroot "$root" apt-get clean
+grep -v '^#' "$here/packages-offline.txt" |
+    xargs chroot "$root" apt-get install -qq --download-only --no-install-recommends
+mkdir -p "$root/srv/packages"
+mv "$root"/var/cache/apt/archives/*.deb "$root/srv/packages/"
+(cd "$root/srv/packages" && dpkg-scanpackages --multiversion . >Packages 2>/dev/null)
+
+cp -rT --no-preserve=ownership "$here/overlay" "$root"
+
+# What makes a boot slow or noisy and serves no purpose on a lab host.
+for unit in \
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
+    e2scrub_all.timer e2scrub_reap.service fstrim.timer \
+    getty@tty1.service serial-getty@ttyS0.service console-getty.service \
+    kmod-static-nodes.service ldconfig.service \
+    systemd-binfmt.service proc-sys-fs-binfmt_misc.automount \
+    systemd-firstboot.service systemd-journal-flush.service \
+    systemd-journal-catalog-update.service systemd-logind.service \
+    systemd-machine-id-commit.service systemd-pstore.service \
+    systemd-sysusers.service systemd-udev-trigger.service \
+    systemd-update-done.service systemd-hibernate-clear.service; do
+    ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
+chroot "$root" systemctl enable lab-identity.service lab-ready.service
+chroot "$root" systemctl set-default multi-user.target
+
+if [ "$flavour" = uml ]; then
+    mkdir -p "$root/usr/lib/modules"
+    cp -r /usr/lib/uml/modules/. "$root/usr/lib/modules/"
+    for version in /usr/lib/uml/modules/*; do
+        depmod -b "$root" "${version##*/}"
+    done
+    # That kernel has no nf_tables families: only the legacy tools work.
+    for tool in iptables ip6tables; do
+        chroot "$root" update-alternatives --set $tool /usr/sbin/$tool-legacy
+    done
+fi
+if [ "$flavour" = qemu ]; then
+    # No udev trigger in the initramfs is fast enough under emulation: name the
+    # few drivers, and leave the rest out.
+    cat >"$root/etc/initramfs-tools/conf.d/lab" <<CONF
+MODULES=list
+COMPRESS=zstd
+RESUME=none
+CONF
+    printf '%s\n' virtio_pci virtio_blk virtio_net ext4 >"$root/etc/initramfs-tools/modules"
+    chroot "$root" update-initramfs -u -k all
+fi

@@ -1,0 +1,90 @@
+"""The life of one host: its disk, its process, and whether it is ready."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from . import plan, process, qemu, uml
+from .errors import LabError
+from .image import Image
+from .network import Namespace
+from .process import Process
+
+_READY = b"lab: ready"
+# Emulated kernels take their time, more so when several boot at once.
+BOOT_SECONDS = {"uml": 180, "qemu": 600}
+
+
+class Guest:
+    """A host's machine under `folder`; the disk lives as long as the lab."""
+
+    def __init__(self, folder: Path, namespace: Namespace) -> None:
+        self.folder = folder
+        self.console = folder / "console.log"
+        self._record = folder / "process"
+        self._namespace = namespace
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def exists(self) -> bool:
+        return self.folder.is_dir()
+
+    def process(self) -> Process | None:
+        """The running process, if there is one."""
+        recorded = Process.recorded(self._record)
+        return recorded if recorded and recorded.alive() else None
+
+    def start(
+        self, machine: plan.Machine, image: Image, public_key: str, accelerator: str
+    ) -> None:
+        """Boot; a host that was off finds its disk as it left it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._record.unlink(missing_ok=True)
+        if machine.host.backend == "qemu":
+            disk = self.folder / qemu.disk_name()
+            if not disk.exists():
+                qemu.create_disk(image, disk)
+            argv = qemu.command(machine, image, self.folder, public_key, accelerator)
+        else:
+            argv = uml.command(machine, image, self.folder, public_key)
+        self._namespace.ensure_taps(machine)
+        process.spawn(
+            [*self._namespace.enter(), *argv],
+            record=self._record,
+            output=self.console,
+            cwd=self.folder,
+        )
+
+    def boots(self) -> int:
+        """How often the host became ready since it was started."""
+        try:
+            return self.console.read_bytes().count(_READY)
+        except FileNotFoundError:
+            return 0
+
+    def wait_ready(self, seconds: float, boots: int = 1) -> None:
+        """Wait for the console to say so: unlike probing, that costs the host nothing."""
+        deadline = time.monotonic() + seconds
+        while self.boots() < boots:
+            time.sleep(0.1)
+            recorded = Process.recorded(self._record)
+            if recorded and not recorded.alive():
+                raise LabError(f"host {self.name} ended while booting\n{self._tail()}")
+            if time.monotonic() > deadline:
+                raise LabError(f"host {self.name} not ready in {seconds:.0f} s\n{self._tail()}")
+
+    def kill(self) -> None:
+        """Power loss."""
+        if recorded := Process.recorded(self._record):
+            recorded.kill()
+
+    def _tail(self) -> str:
+        try:
+            text = self.console.read_text(errors="replace")
+        except FileNotFoundError:
+            return "(its console is empty)"
+        lines = text.splitlines()[-15:]
+        return "\n".join(["last lines of its console:", *(f"  {line}" for line in lines)])

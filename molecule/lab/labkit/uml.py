@@ -1,0 +1,38 @@
+"""The user-mode Linux backend: quick to boot and needs no KVM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .image import Image
+from .plan import Machine
+
+LINUX = "/usr/bin/linux.uml"
+
+
+def disk_name() -> str:
+    """A copy-on-write file, which UML makes by itself at the first boot."""
+    return "disk.cow"
+
+
+def command(machine: Machine, image: Image, folder: Path, public_key: str) -> list[str]:
+    """How to boot the host; its console is the process's stdout."""
+    ports = [
+        f"vec{index}:transport=tap,ifname={interface.tap},mac={interface.mac},depth=128,gro=1"
+        for index, interface in enumerate(machine.interfaces)
+    ]
+    return [
+        LINUX,
+        f"umid={machine.name}",
+        f"uml_dir={folder}/",
+        f"mem={machine.host.memory}M",
+        f"ubd0={folder / disk_name()},{image.disk}",
+        "root=/dev/ubda",
+        "rw",
+        *ports,
+        "con=null",
+        "con0=null,fd:1",
+        # Null consoles 1 and up, or every getty-less tty floods the log.
+        "con1=null",
+        *machine.boot_words(public_key),
+    ]
