@@ -1,0 +1,62 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What differs between the generations of libreswan, and nothing else.
+
+The command line of ``ipsec whack`` and ``ipsec addconn`` is the same in 4.x and 5.x;
+the shell script ``ipsec auto`` in front of it is not, so it is never used.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
+
+OLDEST = (4, 0)
+_VERSION = re.compile(r"[Ll]ibreswan v?(\d+)\.(\d+)")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One generation's way of saying things."""
+
+    major: int
+    minor: int
+
+    @property
+    def ikev2(self) -> tuple[str, str]:
+        """The keyword that allows IKEv2 only (5.x knows the old one too, but warns)."""
+        return ("keyexchange", "ikev2") if self.major >= 5 else ("ikev2", "insist")
+
+    @property
+    def rereads_certificates(self) -> bool:
+        """Whether ``--rereadcerts`` is safe: before 5.0 it aborts pluto while an opportunistic instance is up."""
+        return self.major >= 5
+
+
+def parse_version(text: str) -> Dialect | None:
+    """Return the dialect for the output of ``ipsec --version``; None if that isn't libreswan's."""
+    found = _VERSION.search(text)
+    return Dialect(int(found.group(1)), int(found.group(2))) if found else None
+
+
+def detect(run: Runner) -> Dialect | None:
+    """Return this host's dialect, None without libreswan.
+
+    Raises `ProblemsError` for a generation that is too old to be driven.
+    """
+    answer = run(["ipsec", "--version"], check=False)
+    dialect = parse_version(answer.stdout) if answer.rc == 0 else None
+    if dialect and (dialect.major, dialect.minor) < OLDEST:
+        raise ProblemsError(
+            [
+                Problem(
+                    f"libreswan {dialect.major}.{dialect.minor} is installed; the oldest supported is 4.0",
+                    "Upgrade libreswan on this host",
+                )
+            ]
+        )
+    return dialect

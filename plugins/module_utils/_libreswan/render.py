@@ -1,0 +1,208 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a host's slice of the plan to the text of libreswan's files. Pure.
+
+Each network of the host gets three opportunistic groups, always all three:
+``private``, ``private-or-clear`` and ``clear``. Which of them a peer falls into is
+decided by the policy files alone, so a change of enforcement or of an exception never
+touches a loaded connection. All names carry the collection's prefix, so that the
+distribution's own ``private`` and ``clear`` stay the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
+
+PREFIX = "underlay-"
+CONF_DIR = "/etc/ipsec.d"
+POLICY_DIR = "/etc/ipsec.d/policies"
+SETUP_FILE = f"{CONF_DIR}/underlay.conf"
+
+GROUPS = ("private", "private-or-clear", "clear")
+_HEADER = "# Managed by underlay.ipsec; changes made here are overwritten.\n"
+
+SETUP: Mapping[str, str] = {
+    # A member has one identity on all its networks: without this the SA of the
+    # second network would replace that of the first.
+    "uniqueids": "no",
+    # How long a peer that failed to authenticate stays dropped (or clear) before
+    # pluto tries again; the default of 15 minutes would black-hole a rebooted peer.
+    "shuntlifetime": "30s",
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of the host, as the plan wants it."""
+
+    name: str
+    family: int
+    address: str
+    mode: str
+    encapsulation: str
+    private: tuple[str, ...]
+    """CIDRs whose hosts must authenticate."""
+    clear: tuple[str, ...]
+    """Exceptions: ``CIDR`` or ``CIDR proto sport dport``."""
+
+    def connection(self, group: str) -> str:
+        """Return the name of this network's connection for *group*, which is its policy file's name too."""
+        return f"{PREFIX}{self.name}-{group}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the plan says about libreswan on one host."""
+
+    certificate: str
+    """The nickname in NSS."""
+    authby: str
+    ike: str
+    esp: str
+    networks: tuple[Network, ...]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One ``conn`` section."""
+
+    name: str
+    keywords: tuple[tuple[str, str], ...]
+
+    def text(self) -> str:
+        """Return the section as ipsec.conf wants it."""
+        return "".join([f"conn {self.name}\n", *(f"\t{key}={value}\n" for key, value in self.keywords)])
+
+
+def connections(settings: Settings, dialect: Dialect) -> tuple[Connection, ...]:
+    """Return the connections of all networks, three for each."""
+    return tuple(
+        _connection(settings, network, group, dialect) for network in settings.networks for group in GROUPS
+    )
+
+
+def settings_from(data: Mapping[str, Any]) -> Settings:
+    """Return the settings for the ``libreswan`` part of a slice."""
+    return Settings(
+        certificate=data["certificate"],
+        authby=data["authby"],
+        ike=data["ike"],
+        esp=data["esp"],
+        networks=tuple(
+            Network(
+                name=network["name"],
+                family=network["family"],
+                address=network["address"],
+                mode=network["mode"],
+                encapsulation=network["encapsulation"],
+                private=tuple(network["private"]),
+                clear=tuple(network["clear"]),
+            )
+            for network in data["networks"]
+        ),
+    )
+
+
+def files(settings: Settings, dialect: Dialect, enforcement: Mapping[str, str]) -> dict[str, str]:
+    """Return path → text of everything below /etc/ipsec.d that the host needs."""
+    return {**conf_files(settings, dialect), **policy_files(settings.networks, enforcement)}
+
+
+def conf_files(settings: Settings, dialect: Dialect) -> dict[str, str]:
+    """Return path → text of the files below /etc/ipsec.d that the host needs."""
+    files = {SETUP_FILE: _setup()}
+    for network in settings.networks:
+        sections = (_connection(settings, network, group, dialect).text() for group in GROUPS)
+        files[f"{CONF_DIR}/{PREFIX}{network.name}.conf"] = _HEADER + "\n" + "\n".join(sections)
+    return files
+
+
+def policy_files(networks: Iterable[Network], enforcement: Mapping[str, str]) -> dict[str, str]:
+    """Return path → text of the policy files; *enforcement* is network name → group of its members."""
+    files = {}
+    for network in networks:
+        for group in GROUPS:
+            entries: list[str] = []
+            if group == enforcement[network.name]:
+                entries += network.private
+            if group == "clear":
+                entries += network.clear
+            files[policy_file(network, group)] = _policy(entries)
+    return files
+
+
+def policy_file(network: Network, group: str) -> str:
+    """Return the path of the policy file of *group* on *network*."""
+    return f"{POLICY_DIR}/{network.connection(group)}"
+
+
+def entries_of(policy_text: str) -> tuple[str, ...]:
+    """Return the entries of a policy file, without comments."""
+    lines = (line.split("#", 1)[0].split() for line in policy_text.splitlines())
+    return tuple(" ".join(words) for words in lines if words)
+
+
+def sections_of(conf_text: str) -> dict[str, str]:
+    """Return connection name → text of its section, for a file that this module wrote."""
+    sections: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for line in conf_text.splitlines():
+        words = line.split()
+        if line.startswith("conn ") and len(words) == 2:
+            current = sections.setdefault(words[1], [])
+        elif words and not line[0].isspace():
+            current = None
+        elif current is not None and words:
+            current.append(line)
+    return {name: "\n".join(lines) for name, lines in sections.items()}
+
+
+def _setup() -> str:
+    return _HEADER + "\nconfig setup\n" + "".join(f"\t{key}={value}\n" for key, value in SETUP.items())
+
+
+def _policy(entries: Sequence[str]) -> str:
+    return _HEADER + "".join(f"{entry}\n" for entry in sorted(set(entries)))
+
+
+def _connection(settings: Settings, network: Network, group: str, dialect: Dialect) -> Connection:
+    family = ("hostaddrfamily", f"ipv{network.family}")
+    keywords: tuple[tuple[str, str], ...]
+    if group == "clear":
+        keywords = (
+            ("type", "passthrough"),
+            ("authby", "never"),
+            family,
+            ("left", network.address),
+            ("right", "%group"),
+            ("auto", "ondemand"),
+        )
+    else:
+        keywords = (
+            ("type", network.mode),
+            ("authby", settings.authby),
+            dialect.ikev2,
+            ("ike", settings.ike),
+            ("esp", settings.esp),
+            ("encapsulation", {"auto": "auto", "always": "yes", "never": "no"}[network.encapsulation]),
+            family,
+            ("left", network.address),
+            ("leftid", "%fromcert"),
+            ("leftcert", settings.certificate),
+            ("right", "%opportunisticgroup"),
+            ("rightid", "%fromcert"),
+            ("rightca", "%same"),
+            # Nothing leaves in clear while IKE is still at it, whatever comes after.
+            ("negotiationshunt", "hold"),
+            ("failureshunt", "drop" if group == "private" else "passthrough"),
+            # Without these a peer that lost its state stays black-holed for minutes.
+            ("dpddelay", "5"),
+            ("retransmit-timeout", "5s"),
+            ("auto", "ondemand"),
+        )
+    return Connection(network.connection(group), keywords)

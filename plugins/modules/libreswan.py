@@ -1,0 +1,250 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: libreswan
+short_description: Bring libreswan to the state that the plan wants, live
+description:
+  - Writes the connections and policy files of a member's slice of the plan and applies only the difference to the
+    running daemon. Security associations with peers that the difference does not concern stay as they are.
+  - Owns C(/etc/ipsec.d/underlay.conf) and what starts with C(underlay-) in C(/etc/ipsec.d) and C(/etc/ipsec.d/policies),
+    as whole files. Touches no other file and no other connection.
+  - The service is started if it does not run, and never restarted unless an option of C(config setup) changed.
+  - An interrupted run leaves a journal behind; the next run takes up what was not done.
+author:
+  - underlay.ipsec contributors (@underlay-ipsec)
+extends_documentation_fragment:
+  - underlay.ipsec.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - V(present) configures and starts libreswan.
+      - V(absent) unloads the collection's connections and removes its files. The service keeps running if it runs.
+    type: str
+    choices: [present, absent]
+    default: present
+  settings:
+    description: The part C(libreswan) of the member's slice, as M(underlay.ipsec.plan) writes it. Required with O(state=present).
+    type: dict
+    suboptions:
+      certificate:
+        description: Nickname in NSS of the certificate by which this host authenticates.
+        type: str
+        required: true
+      authby:
+        description: How certificates sign, in libreswan's notation.
+        type: str
+        required: true
+      ike:
+        description: Proposals for the IKE SA, in libreswan's notation.
+        type: str
+        required: true
+      esp:
+        description: Proposals for the Child SA, in libreswan's notation.
+        type: str
+        required: true
+      networks:
+        description: The networks that this host is on.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          name:
+            description: Name of the network; part of the connections' names.
+            type: str
+            required: true
+          family:
+            description: Address family.
+            type: int
+            choices: [4, 6]
+            required: true
+          address:
+            description: This host's address on the network.
+            type: str
+            required: true
+          mode:
+            description: IPsec mode.
+            type: str
+            choices: [transport, tunnel]
+            default: transport
+          encapsulation:
+            description: Whether ESP travels in UDP.
+            type: str
+            choices: [auto, always, never]
+            default: auto
+          private:
+            description: CIDRs whose hosts have to authenticate.
+            type: list
+            elements: str
+            default: []
+          clear:
+            description: Exceptions, as C(CIDR) or C(CIDR proto sport dport).
+            type: list
+            elements: str
+            default: []
+          cidr:
+            description: The network itself. Only for the reader.
+            type: str
+          mtu:
+            description: The network's MTU. Not used by this module.
+            type: int
+  enforcement:
+    description: What becomes of traffic with a host that does not authenticate.
+    type: str
+    choices: [clear, private-or-clear, private]
+    default: private
+  stage:
+    description:
+      - V(prepare) configures everything, but a network that does not enforce yet is left at V(private-or-clear),
+        so that a host which cannot authenticate can still be reached.
+      - V(enforce) puts O(enforcement) in force.
+    type: str
+    choices: [prepare, enforce]
+    default: prepare
+  reload:
+    description:
+      - Load the connections again though their text did not change, because the certificate behind them did.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Encrypt whatever can be encrypted
+  underlay.ipsec.libreswan:
+    settings: "{{ __ipsec_slice.libreswan }}"
+    stage: prepare
+
+- name: Drop what is not encrypted
+  underlay.ipsec.libreswan:
+    settings: "{{ __ipsec_slice.libreswan }}"
+    stage: enforce
+"""
+
+RETURN = r"""
+version:
+  description: Version of libreswan on the host; null if it is not installed.
+  returned: always
+  type: str
+  sample: "4.10"
+enforced:
+  description: Networks on which the policy V(private) is in force after the run.
+  returned: always
+  type: list
+  elements: str
+  sample: [data]
+connections:
+  description: Names of the connections that were loaded or replaced (C(added)) and unloaded (C(removed)).
+  returned: always
+  type: dict
+  sample: {"added": ["underlay-data-private"], "removed": []}
+service:
+  description: What was done to the service, one of C(none), C(started), C(restarted), C(enabled).
+  returned: always
+  type: str
+  sample: started
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply as live
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect, detect
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
+
+# Only to predict in check mode what a host without libreswan would get.
+_LIKELY = Dialect(4, 10)
+
+
+def argument_spec() -> dict[str, Any]:
+    """Return the module's arguments; they mirror the slice."""
+    network = {
+        "name": {"type": "str", "required": True},
+        "family": {"type": "int", "choices": [4, 6], "required": True},
+        "address": {"type": "str", "required": True},
+        "mode": {"type": "str", "choices": ["transport", "tunnel"], "default": "transport"},
+        "encapsulation": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
+        "private": {"type": "list", "elements": "str", "default": []},
+        "clear": {"type": "list", "elements": "str", "default": []},
+        "cidr": {"type": "str"},
+        "mtu": {"type": "int"},
+    }
+    settings = {
+        "certificate": {"type": "str", "required": True},
+        "authby": {"type": "str", "required": True},
+        "ike": {"type": "str", "required": True},
+        "esp": {"type": "str", "required": True},
+        "networks": {"type": "list", "elements": "dict", "required": True, "options": network},
+    }
+    return {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "settings": {"type": "dict", "options": settings},
+        "enforcement": {
+            "type": "str",
+            "choices": ["clear", "private-or-clear", "private"],
+            "default": "private",
+        },
+        "stage": {"type": "str", "choices": ["prepare", "enforce"], "default": "prepare"},
+        "reload": {"type": "bool", "default": False},
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec(), supports_check_mode=True, required_if=[("state", "present", ["settings"])]
+    )
+    try:
+        module.exit_json(**_run(module.params, check=module.check_mode))
+    except IpsecError as error:
+        module.fail_json(msg=str(error))
+
+
+def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
+    run = host_runner()
+    dialect = detect(run)
+    present = params["state"] == "present"
+    if present and dialect is None and not check:
+        raise IpsecError(
+            "libreswan is not installed: run the role underlay.ipsec.libreswan, which installs it"
+        )
+    observed = live.observe(run)
+    files: dict[str, str] = {}
+    enforcement: dict[str, str] = {}
+    reload: list[str] = []
+    if present:
+        settings = render.settings_from(params["settings"])
+        enforcement = live.enforcement(settings, observed, params["enforcement"], params["stage"])
+        files = render.files(settings, dialect or _LIKELY, enforcement)
+        if params["reload"]:
+            reload = [connection.name for connection in render.connections(settings, dialect or _LIKELY)]
+    change = live.delta(observed, files, reload, serve=present)
+    if change and not check:
+        if change.write:
+            live.validate(run, files)
+        live.apply(change, run, Path("/"))
+    return {
+        "changed": bool(change),
+        "diff": live.file_diff(observed, change),
+        "version": f"{dialect.major}.{dialect.minor}" if dialect else None,
+        "enforced": sorted(name for name, group in enforcement.items() if group == "private"),
+        "connections": {"added": list(change.add), "removed": list(change.delete)},
+        "service": change.service,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rendering: from a slice to libreswan's files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect, parse_version
+
+V4, V5 = Dialect(4, 10), Dialect(5, 2)
+
+
+def slice_of(**network: Any) -> render.Settings:
+    """Return settings with one network, changed by *network*."""
+    return render.settings_from(
+        {
+            "certificate": "underlay-h1",
+            "authby": "ecdsa",
+            "ike": "aes_gcm256-sha2_384-dh20",
+            "esp": "aes_gcm256",
+            "networks": [
+                {
+                    "name": "data",
+                    "family": 4,
+                    "address": "10.88.0.11",
+                    "mode": "transport",
+                    "encapsulation": "auto",
+                    "private": ["10.88.0.0/24"],
+                    "clear": ["10.88.0.1/32"],
+                    **network,
+                }
+            ],
+        }
+    )
+
+
+def keywords(name: str, settings: render.Settings, dialect: Dialect = V4) -> dict[str, str]:
+    """Return the keywords of one connection."""
+    return dict(next(c.keywords for c in render.connections(settings, dialect) if c.name == name))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Linux Libreswan 4.10 (XFRM) on 6.1.0", V4),
+        ("Libreswan 5.2", V5),
+        ("Linux Libreswan U4.3-1/K(no kernel code presently loaded)", None),
+        ("strongSwan 5.9.8", None),
+        ("", None),
+    ],
+)
+def test_version(text: str, expected: Dialect | None) -> None:
+    assert parse_version(text) == expected
+
+
+def test_every_network_has_its_three_groups() -> None:
+    names = [connection.name for connection in render.connections(slice_of(), V4)]
+    assert names == ["underlay-data-private", "underlay-data-private-or-clear", "underlay-data-clear"]
+
+
+@pytest.mark.parametrize(("dialect", "key", "value"), [(V4, "ikev2", "insist"), (V5, "keyexchange", "ikev2")])
+def test_ikev2_keyword_is_the_generations(dialect: Dialect, key: str, value: str) -> None:
+    assert keywords("underlay-data-private", slice_of(), dialect)[key] == value
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value"),
+    [
+        ("private", "failureshunt", "drop"),
+        ("private-or-clear", "failureshunt", "passthrough"),
+        ("private", "negotiationshunt", "hold"),
+        ("private-or-clear", "negotiationshunt", "hold"),
+        ("clear", "type", "passthrough"),
+        ("clear", "authby", "never"),
+    ],
+)
+def test_groups_differ_where_they_must(group: str, key: str, value: str) -> None:
+    assert keywords(f"underlay-data-{group}", slice_of())[key] == value
+
+
+@pytest.mark.parametrize(("given", "rendered"), [("auto", "auto"), ("always", "yes"), ("never", "no")])
+def test_encapsulation(given: str, rendered: str) -> None:
+    assert keywords("underlay-data-private", slice_of(encapsulation=given))["encapsulation"] == rendered
+
+
+def test_no_key_is_given_twice() -> None:
+    for connection in render.connections(slice_of(), V5):
+        keys = [key for key, _value in connection.keywords]
+        assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize(
+    ("enforcement", "private", "private_or_clear", "clear"),
+    [
+        ("private", ("10.88.0.0/24",), (), ("10.88.0.1/32",)),
+        ("private-or-clear", (), ("10.88.0.0/24",), ("10.88.0.1/32",)),
+        ("clear", (), (), ("10.88.0.0/24", "10.88.0.1/32")),
+    ],
+)
+def test_enforcement_only_moves_the_network_between_policy_files(
+    enforcement: str, private: tuple[str, ...], private_or_clear: tuple[str, ...], clear: tuple[str, ...]
+) -> None:
+    settings = slice_of()
+    files = render.files(settings, V4, {"data": enforcement})
+    entries = {
+        group: render.entries_of(files[render.policy_file(settings.networks[0], group)])
+        for group in render.GROUPS
+    }
+    assert entries == {"private": private, "private-or-clear": private_or_clear, "clear": clear}
+    assert {path: text for path, text in files.items() if path.endswith(".conf")} == render.conf_files(
+        settings, V4
+    )
+
+
+def test_sections_are_read_back_as_written() -> None:
+    text = "".join(render.conf_files(slice_of(), V5).values())
+    sections = render.sections_of(text)
+    assert list(sections) == [connection.name for connection in render.connections(slice_of(), V5)]
+    assert "failureshunt=drop" in sections["underlay-data-private"]
+    assert "failureshunt" not in sections["underlay-data-clear"]
