@@ -1,0 +1,318 @@
+#!/usr/bin/env python3
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run test layers one after the other and print, as the last line, what passed and failed.
+
+A layer that fails does not stop the next one. A pytest test, a lint tool, a sanity
+test and a scenario count as one each; see docs/testing.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+JUNIT = CACHE / "junit"
+BIN = ROOT / ".venv" / "bin"
+IMPORT_PATH = CACHE / "collections" / "ansible_collections" / "underlay" / "ipsec"
+# Folders of Python code that mypy looks at.
+TYPED = ("plugins", "tests/unit", "tools", "bench", "molecule")
+# The pip that ansible-test of this ansible-core puts into the environments it makes.
+SANITY_PIP = "24.2"
+SANITY_PYTHON = "3.11"
+# What ansible-test does not look at: these are no part of a collection, and its rules are for one.
+DEVELOPMENT = {".ci", "bench", "molecule", "tools"}
+# What a built collection consists of; anything else in the artifact is a leak.
+SHIPPED = {
+    "CHANGELOG.rst", "COPYING", "FILES.json", "MANIFEST.json", "README.md", "changelogs", "docs",
+    "meta", "playbooks", "plugins", "requirements.txt", "roles", "tests",
+}  # fmt: skip
+
+
+@dataclass
+class Tally:
+    """How many tests passed, failed and were skipped."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Add *other*'s numbers to these."""
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+    def __str__(self) -> str:
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return f"{self.passed} passed, {self.failed} failed{skipped}"
+
+
+def one(ok: bool) -> Tally:
+    """Return the tally of a single test."""
+    return Tally(passed=int(ok), failed=int(not ok))
+
+
+def say(text: str) -> None:
+    """Print a line at once, in order with what child processes print."""
+    print(text, flush=True)
+
+
+@contextmanager
+def stopwatch() -> Iterator[Callable[[], str]]:
+    """Yield a function that returns the time since, as ``12.3 s``."""
+    start = time.monotonic()
+    yield lambda: f"{time.monotonic() - start:.1f} s"
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment in which every tool runs: .venv first, this collection importable."""
+    return {
+        "HOME": str(Path.home()),
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "ANSIBLE_COLLECTIONS_PATH": str(CACHE / "collections"),
+        "ANSIBLE_HOME": str(CACHE / "ansible"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **(extra or {}),
+    }
+
+
+def run(argv: Sequence[str | Path], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> bool:
+    """Run a command whose output the reader wants to follow; return whether it succeeded."""
+    done = subprocess.run(argv, cwd=cwd, env=environment(env), stdin=subprocess.DEVNULL, check=False)
+    return done.returncode == 0
+
+
+def check(name: str, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> Tally:
+    """Run a command whose output matters only if it fails."""
+    with stopwatch() as elapsed:
+        done = subprocess.run(
+            argv,
+            cwd=ROOT,
+            env=environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    ok = done.returncode == 0
+    say(f"  {'ok    ' if ok else 'FAILED'} {name} ({elapsed()})")
+    if not ok:
+        say(done.stdout)
+    return one(ok)
+
+
+def project_files() -> list[Path]:
+    """Return the project's files relative to its root: what git tracks, or would if it were added."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [Path(name) for name in sorted(set(listed.split("\0"))) if name and (ROOT / name).exists()]
+
+
+def is_shell(path: Path) -> bool:
+    """Return whether *path* (relative to the root) is a shell script."""
+    if path.suffix in {".sh", ".bash"}:
+        return True
+    if path.suffix or not (ROOT / path).is_file():
+        return False
+    with (ROOT / path).open("rb") as file:
+        return re.match(rb"#!.*[/ ](ba|da)?sh\b", file.readline(200)) is not None
+
+
+def junit_tally(path: Path) -> Tally:
+    """Count the test cases of a JUnit XML file."""
+    tally = Tally()
+    for case in ElementTree.parse(path).iter("testcase"):
+        tally.failed += case.find("failure") is not None or case.find("error") is not None
+        tally.skipped += case.find("skipped") is not None
+        tally.passed += all(case.find(tag) is None for tag in ("failure", "error", "skipped"))
+    return tally
+
+
+def lint() -> Tally:
+    """Run every static check."""
+    tally = Tally()
+    packages = IMPORT_PATH.relative_to(ROOT)
+    python = [packages / name for name in TYPED if any((ROOT / name).rglob("*.py"))]
+    tally.add(check("ruff check", [BIN / "ruff", "check", "."]))
+    tally.add(check("ruff format", [BIN / "ruff", "format", "--check", "."]))
+    tally.add(check("mypy", [BIN / "mypy", *python]))
+    tally.add(check("yamllint", [BIN / "yamllint", "--strict", "."]))
+    tally.add(check("shellcheck", ["shellcheck", *filter(is_shell, project_files())]))
+    tally.add(check("ansible-lint", [BIN / "ansible-lint", "--strict", "--quiet", "--nocolor"]))
+    return tally
+
+
+def unit() -> Tally:
+    """Run the unit tests."""
+    report = JUNIT / "unit.xml"
+    report.unlink(missing_ok=True)
+    ok = run([BIN / "python", "-m", "pytest", "-q", f"--junit-xml={report}"])
+    tally = junit_tally(report) if report.exists() else Tally()
+    if not ok and not tally.failed:
+        tally.failed = 1  # pytest broke down before it could say which test
+    return tally
+
+
+def copy_collection(target: Path) -> None:
+    """Make *target* a fresh copy of the project's files, less the development tools."""
+    shutil.rmtree(target, ignore_errors=True)
+    for path in project_files():
+        if path.parts[0] in DEVELOPMENT:
+            continue
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / path, target / path, follow_symlinks=False)
+
+
+def sanity_home() -> Path:
+    """Return a home directory in which ansible-test can make its environments offline.
+
+    It bootstraps pip with a script that it downloads, unless it finds it in its cache.
+    Ours does the same with the pip of .venv, so that nothing but the package index is needed.
+    """
+    home = CACHE / "sanity" / "home"
+    script = home / f".ansible/test/cache/get_pip_{SANITY_PIP.replace('.', '_')}.py"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(
+        "import subprocess, sys\n"
+        f"pip = [{str(BIN / 'python')!r}, '-m', 'pip', '--python', sys.executable]\n"
+        "wanted = [word for word in sys.argv[1:] if word not in ('--no-setuptools', '--no-wheel')]\n"
+        "sys.exit(subprocess.call([*pip, 'install', *wanted]))\n",
+        encoding="utf-8",
+    )
+    quiet = home / ".pip" / "pip.conf"  # read in addition to .config/pip/pip.conf
+    quiet.parent.mkdir(exist_ok=True)
+    quiet.write_text("[global]\nquiet = 2\n", encoding="utf-8")
+    own_settings = Path.home() / ".config" / "pip"
+    link = home / ".config" / "pip"
+    if own_settings.is_dir() and not link.exists():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(own_settings)
+    return home
+
+
+def sanity() -> Tally:
+    """Run ansible-test sanity on a copy, because it wants a real directory of that name."""
+    tree = CACHE / "sanity" / "ansible_collections" / "underlay" / "ipsec"
+    copy_collection(tree)
+    # Without a repository of its own it would find ours, in which the copy is ignored.
+    subprocess.run(["git", "init", "--quiet"], cwd=tree, check=True)
+    ok = run(
+        [BIN / "ansible-test", "sanity", "--python", SANITY_PYTHON, "--junit", "--color", "no"],
+        cwd=tree,
+        env={"HOME": str(sanity_home())},
+    )
+    tally = Tally()
+    for report in sorted((tree / "tests/output/junit").glob("ansible-test-sanity-*.xml")):
+        result = junit_tally(report)
+        tally.add(Tally(failed=1) if result.failed else result)
+        for skipped in ElementTree.parse(report).iter("skipped"):
+            name = report.stem.removeprefix("ansible-test-sanity-")
+            say(f"  skipped {name}: {skipped.get('message') or skipped.text}")
+    if not ok and not tally.failed:
+        tally.failed = 1  # ansible-test broke down before it could say which test
+    return tally
+
+
+def build() -> Tally:
+    """Build the collection, install the artifact, and look at what a user gets."""
+    out = CACHE / "build"
+    shutil.rmtree(out, ignore_errors=True)
+    galaxy = str(BIN / "ansible-galaxy")
+    only_here = {"ANSIBLE_COLLECTIONS_PATH": str(out)}
+    tally = check("collection build", [galaxy, "collection", "build", "--output-path", out])
+    install: list[str | Path] = [
+        galaxy,
+        "collection",
+        "install",
+        "--offline",
+        "-p",
+        out,
+        *out.glob("*.tar.gz"),
+    ]
+    tally.add(check("collection install", install, env=only_here))
+    installed = out / "ansible_collections" / "underlay" / "ipsec"
+    found = {path.name for path in installed.iterdir()} if installed.is_dir() else set()
+    ok = bool(found) and found <= SHIPPED
+    say("  ok     contents" if ok else f"  FAILED contents: {', '.join(sorted(found - SHIPPED)) or 'none'}")
+    tally.add(one(ok))
+    playbooks = sorted(installed.glob("playbooks/*.yml"))
+    syntax: list[str | Path] = [BIN / "ansible-playbook", "--syntax-check", "-i", "localhost,", *playbooks]
+    tally.add(check("syntax of the installed playbooks", syntax, env=only_here))
+    return tally
+
+
+def molecule() -> Tally:
+    """Run every scenario from creation to destruction."""
+    for report in JUNIT.glob("*.xml"):
+        if report.name != "unit.xml":
+            report.unlink()
+    tally = Tally()
+    for scenario in sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")):
+        say(f"  scenario {scenario}")
+        with stopwatch() as elapsed:
+            ok = run([BIN / "molecule", "test", "-s", scenario])
+        say(f"  {'ok    ' if ok else 'FAILED'} scenario {scenario} ({elapsed()})")
+        tally.add(one(ok))
+    for report in JUNIT.glob("*.xml"):
+        if report.name != "unit.xml":
+            tally.add(junit_tally(report))
+    return tally
+
+
+LAYERS: dict[str, Callable[[], Tally]] = {
+    "lint": lint,
+    "unit": unit,
+    "sanity": sanity,
+    "build": build,
+    "molecule": molecule,
+}
+
+
+def main() -> int:
+    """Run the layers named on the command line, or all of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "layers", nargs="*", metavar="LAYER", help=f"one of {', '.join(LAYERS)}; default: all"
+    )
+    chosen = parser.parse_args().layers or list(LAYERS)
+    if unknown := set(chosen) - set(LAYERS):
+        parser.error(f"unknown layer: {', '.join(sorted(unknown))}")
+    JUNIT.mkdir(parents=True, exist_ok=True)
+    total = Tally()
+    summary = []
+    for name in chosen:
+        say(f"== {name}")
+        with stopwatch() as elapsed:
+            tally = LAYERS[name]()
+        summary.append(f"{name:<9} {elapsed():>9}  {tally}")
+        say(f"== {summary[-1]}\n")
+        total.add(tally)
+    if len(summary) > 1:
+        say("\n".join(summary))
+    say(f"{total.passed} passed, {total.failed} failed")
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
