@@ -159,7 +159,7 @@ def lint() -> Tally:
     tally.add(check("mypy", [BIN / "mypy", *python]))
     tally.add(check("yamllint", [BIN / "yamllint", "--strict", "."]))
     tally.add(check("shellcheck", ["shellcheck", *filter(is_shell, project_files())]))
-    tally.add(check("ansible-lint", [BIN / "ansible-lint", "--strict", "--quiet", "--nocolor"]))
+    tally.add(check("ansible-lint", [BIN / "ansible-lint", "--strict", "-q", "--nocolor"]))
     return tally
 
 

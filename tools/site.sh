@@ -11,10 +11,10 @@ state="$PWD/.cache/site"
 # What site.yml needs to be told for this lab only. The passphrase is as good as any:
 # it protects the key of a certification authority that `down` removes.
 write_variables() {
-    mkdir -p -m 700 "$state"
-    [[ -e $state/vars.yml ]] && return
+    [[ ! -e $state/vars.yml ]] || return 0
     (
         umask 077
+        mkdir -p "$state"
         cat >"$state/vars.yml.new" <<YAML
 ---
 ipsec_ca_dir: $state/ca
