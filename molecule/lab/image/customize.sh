@@ -19,7 +19,7 @@ cp -rT --no-preserve=ownership "$here/overlay" "$root"
 for unit in \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
     e2scrub_all.timer e2scrub_reap.service fstrim.timer \
-    getty@tty1.service serial-getty@ttyS0.service console-getty.service \
+    getty@tty1.service getty-static.service serial-getty@ttyS0.service console-getty.service \
     kmod-static-nodes.service ldconfig.service \
     systemd-binfmt.service proc-sys-fs-binfmt_misc.automount \
     systemd-firstboot.service systemd-journal-flush.service \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from .image import Image
 from .network import Namespace
 from .process import Process
 
+# What the image's units lab-ready and lab-identity write on the console.
 _READY = b"lab: ready"
+_FAILED = b"lab: failed"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Emulated kernels take their time, more so when several boot at once.
 BOOT_SECONDS = {"uml": 180, "qemu": 600}
 
@@ -60,10 +64,7 @@ class Guest:
 
     def boots(self) -> int:
         """How often the host became ready since it was started."""
-        try:
-            return self.console.read_bytes().count(_READY)
-        except FileNotFoundError:
-            return 0
+        return self._said().count(_READY)
 
     def wait_ready(self, seconds: float, boots: int = 1) -> None:
         """Wait for the console to say so: unlike probing, that costs the host nothing."""
@@ -73,6 +74,8 @@ class Guest:
             recorded = Process.recorded(self._record)
             if recorded and not recorded.alive():
                 raise LabError(f"host {self.name} ended while booting\n{self._tail()}")
+            if _FAILED in self._said():
+                raise LabError(f"host {self.name} could not set itself up\n{self._tail()}")
             if time.monotonic() > deadline:
                 raise LabError(f"host {self.name} not ready in {seconds:.0f} s\n{self._tail()}")
 
@@ -81,10 +84,14 @@ class Guest:
         if recorded := Process.recorded(self._record):
             recorded.kill()
 
-    def _tail(self) -> str:
+    def _said(self) -> bytes:
         try:
-            text = self.console.read_text(errors="replace")
+            return self.console.read_bytes()
         except FileNotFoundError:
-            return "(its console is empty)"
-        lines = text.splitlines()[-15:]
+            return b""
+
+    def _tail(self) -> str:
+        # The console's lines end in carriage returns, and systemd colours them.
+        text = _COLOUR.sub("", self._said().decode(errors="replace"))
+        lines = [line for line in text.splitlines() if line.strip()][-15:]
         return "\n".join(["last lines of its console:", *(f"  {line}" for line in lines)])
