@@ -304,7 +304,11 @@ def main() -> int:
     for name in chosen:
         say(f"== {name}")
         with stopwatch() as elapsed:
-            tally = LAYERS[name]()
+            try:
+                tally = LAYERS[name]()
+            except (OSError, subprocess.SubprocessError, ElementTree.ParseError) as error:
+                say(f"  FAILED the layer could not be run to its end: {error}")
+                tally = one(False)
         summary.append(f"{name:<9} {elapsed():>9}  {tally}")
         say(f"== {summary[-1]}\n")
         total.add(tally)
