@@ -30,6 +30,8 @@ BIN = ROOT / ".venv" / "bin"
 IMPORT_PATH = CACHE / "collections" / "ansible_collections" / "underlay" / "ipsec"
 # Folders of Python code that mypy looks at.
 TYPED = ("plugins", "tests/unit", "tools", "bench", "molecule")
+# The oldest Python of a managed host.
+HOST_PYTHON = "3.9"
 # The pip that ansible-test of this ansible-core puts into the environments it makes.
 SANITY_PIP = "24.2"
 SANITY_PYTHON = "3.11"
@@ -157,6 +159,10 @@ def lint() -> Tally:
     tally.add(check("ruff check", [BIN / "ruff", "check", "."]))
     tally.add(check("ruff format", [BIN / "ruff", "format", "--check", "."]))
     tally.add(check("mypy", [BIN / "mypy", *python]))
+    # vermin takes bytes.decode(errors=…) for Python 2's str.decode(errors=…).
+    host_python = [BIN / "vermin", "-q", f"--target={HOST_PYTHON}-", "--no-tips", "--violations"]
+    host_python += ["--exclude", "str.decode(errors)", "plugins/modules", "plugins/module_utils"]
+    tally.add(check(f"vermin for Python {HOST_PYTHON}", host_python))
     tally.add(check("yamllint", [BIN / "yamllint", "--strict", "."]))
     tally.add(check("shellcheck", ["shellcheck", *filter(is_shell, project_files())]))
     tally.add(check("ansible-lint", [BIN / "ansible-lint", "--strict", "-q", "--nocolor"]))
