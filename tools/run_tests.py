@@ -93,17 +93,19 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
-def run(argv: Sequence[str | Path], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> bool:
+def run(argv: Sequence[object], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> bool:
     """Run a command whose output the reader wants to follow; return whether it succeeded."""
-    done = subprocess.run(argv, cwd=cwd, env=environment(env), stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        list(map(str, argv)), cwd=cwd, env=environment(env), stdin=subprocess.DEVNULL, check=False
+    )
     return done.returncode == 0
 
 
-def check(name: str, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> Tally:
+def check(name: str, argv: Sequence[object], *, env: Mapping[str, str] | None = None) -> Tally:
     """Run a command whose output matters only if it fails."""
     with stopwatch() as elapsed:
         done = subprocess.run(
-            argv,
+            list(map(str, argv)),
             cwd=ROOT,
             env=environment(env),
             stdin=subprocess.DEVNULL,
@@ -247,7 +249,7 @@ def build() -> Tally:
     galaxy = str(BIN / "ansible-galaxy")
     only_here = {"ANSIBLE_COLLECTIONS_PATH": str(out)}
     tally = check("collection build", [galaxy, "collection", "build", "--output-path", out])
-    install: list[str | Path] = [
+    install = [
         galaxy,
         "collection",
         "install",
@@ -263,7 +265,7 @@ def build() -> Tally:
     say("  ok     contents" if ok else f"  FAILED contents: {', '.join(sorted(found - SHIPPED)) or 'none'}")
     tally.add(one(ok))
     playbooks = sorted(installed.glob("playbooks/*.yml"))
-    syntax: list[str | Path] = [BIN / "ansible-playbook", "--syntax-check", "-i", "localhost,", *playbooks]
+    syntax = [BIN / "ansible-playbook", "--syntax-check", "-i", "localhost,", *playbooks]
     tally.add(check("syntax of the installed playbooks", syntax, env=only_here))
     return tally
 
