@@ -1,0 +1,362 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The NSS database that libreswan keeps its keys and certificates in.
+
+`CertutilDatabase` is the real one. `MemoryDatabase` behaves like it in memory:
+check mode changes that one instead, and so foretells what would become of the real one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
+    CommandError,
+    Problem,
+    ProblemsError,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
+    Certificate,
+    Names,
+    Request,
+    certificates_from_pem,
+    request_from_pem,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed, Runner
+
+DEFAULT_DIRECTORY = "/var/lib/ipsec/nss"
+_OLD_DIRECTORY = "/etc/ipsec.d"
+_FILES = ("cert9.db", "key4.db", "pkcs11.txt")
+
+_KEY_LINE = re.compile(r"^<\s*\d+>\s+\w+\s+(?P<id>[0-9a-f]+)\s")
+_TRUST_LINE = re.compile(r"^(?P<nickname>\S.*?)\s+(?P<trust>[pPcCTuwgG]*,[pPcCTuwgG]*,[pPcCTuwgG]*)\s*$")
+
+_KEY_OPTIONS = {
+    "ecdsa-p256": ("-k", "ec", "-q", "nistp256", "-Z", "SHA256"),
+    "ecdsa-p384": ("-k", "ec", "-q", "nistp384", "-Z", "SHA384"),
+    "rsa-3072": ("-k", "rsa", "-g", "3072", "-Z", "SHA256"),
+    "rsa-4096": ("-k", "rsa", "-g", "4096", "-Z", "SHA256"),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What NSS keeps under one nickname.
+
+    More than one certificate means that they have the same subject: NSS files
+    certificates by subject, whatever nickname they were added with.
+    """
+
+    nickname: str
+    trust: str
+    certificates: tuple[Certificate, ...]
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that an NSS database holds: entries by nickname, and the ids of private keys."""
+
+    entries: tuple[Entry, ...] = ()
+    keys: frozenset[str] = frozenset()
+
+    def entry(self, nickname: str) -> Entry | None:
+        """Return what is filed under *nickname*."""
+        return next((entry for entry in self.entries if entry.nickname == nickname), None)
+
+    def nickname_of(self, certificate: Certificate) -> str | None:
+        """Return the nickname that *certificate* is filed under."""
+        return next((entry.nickname for entry in self.entries if certificate in entry.certificates), None)
+
+    def orphans(self) -> frozenset[str]:
+        """Return the ids of private keys that no certificate belongs to."""
+        return self.keys - {c.public_key.key_id for entry in self.entries for c in entry.certificates}
+
+
+class Database(Protocol):
+    """What the collection does to an NSS database. Failures are `CommandError`."""
+
+    def content(self) -> Content:
+        """Return what the database holds now."""
+
+    def add(self, nickname: str, certificate: Certificate, trust: str) -> None:
+        """Add *certificate* under *nickname*, which must be free."""
+
+    def set_trust(self, nickname: str, trust: str) -> None:
+        """Set the trust flags of a nickname, for example ``CT,,``."""
+
+    def rename(self, nickname: str, new: str) -> None:
+        """Give an entry another nickname, which must be free."""
+
+    def delete_certificate(self, nickname: str) -> None:
+        """Delete one certificate of *nickname*; its private key stays."""
+
+    def delete_key(self, key_id: str) -> None:
+        """Delete a private key; its certificate stays."""
+
+    def refusal(self, nickname: str) -> str | None:
+        """Return why NSS would not accept the certificate for IPsec; None if it would."""
+
+
+@dataclass
+class MemoryDatabase:
+    """An NSS database that exists in memory only."""
+
+    entries: list[Entry] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, content: Content) -> MemoryDatabase:
+        """Return a database that starts with *content*."""
+        return cls(list(content.entries), set(content.keys))
+
+    def content(self) -> Content:
+        """See `Database`."""
+        return Content(
+            tuple(Entry(e.nickname, self._with_key(e), e.certificates) for e in self.entries),
+            frozenset(self.keys),
+        )
+
+    def add(self, nickname: str, certificate: Certificate, trust: str) -> None:
+        """See `Database`."""
+        self.entries.append(Entry(nickname, trust, (certificate,)))
+
+    def set_trust(self, nickname: str, trust: str) -> None:
+        """See `Database`."""
+        self._replace(nickname, lambda entry: Entry(nickname, trust, entry.certificates))
+
+    def rename(self, nickname: str, new: str) -> None:
+        """See `Database`."""
+        self._replace(nickname, lambda entry: Entry(new, entry.trust, entry.certificates))
+
+    def delete_certificate(self, nickname: str) -> None:
+        """See `Database`."""
+        self._replace(nickname, lambda entry: Entry(nickname, entry.trust, entry.certificates[1:]))
+        self.entries = [entry for entry in self.entries if entry.certificates]
+
+    def delete_key(self, key_id: str) -> None:
+        """See `Database`."""
+        self.keys.discard(key_id)
+
+    def refusal(self, nickname: str) -> str | None:
+        """See `Database`: what does not exist is refused by nobody."""
+        return None
+
+    def _replace(self, nickname: str, change: Callable[[Entry], Entry]) -> None:
+        self.entries = [change(entry) if entry.nickname == nickname else entry for entry in self.entries]
+
+    def _with_key(self, entry: Entry) -> str:
+        if entry.trust == ",," and all(c.public_key.key_id in self.keys for c in entry.certificates):
+            return "u,u,u"
+        return entry.trust
+
+
+class CertutilDatabase:
+    """The real database in *directory*, through certutil."""
+
+    def __init__(self, run: Runner, directory: str) -> None:
+        self._run = run
+        self.directory = directory
+        self._content: Content | None = None
+
+    def exists(self) -> bool:
+        """Return whether there is a database in the directory."""
+        return all(os.path.exists(os.path.join(self.directory, name)) for name in ("cert9.db", "key4.db"))
+
+    @contextmanager
+    def opened(self, *, create: bool) -> Iterator[bool]:
+        """Keep other runs away from the database; give whether there is one (with *create*, always)."""
+        if create and not self.exists():
+            self._create()
+        if not self.exists():
+            yield False
+            return
+        handle = os.open(self.directory, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield True
+        finally:
+            os.close(handle)
+
+    def secure(self, *, dry: bool = False) -> list[str]:
+        """Take the database's files from other users' reach; return the names of those that were not."""
+        loose = []
+        for name in _FILES:
+            path = os.path.join(self.directory, name)
+            if os.path.exists(path) and os.stat(path).st_mode & 0o077:
+                loose.append(name)
+                if not dry:
+                    os.chmod(path, 0o600)
+        return loose
+
+    def content(self) -> Content:
+        """See `Database`; read again only after a change."""
+        if self._content is None:
+            trust: dict[str, str] = {}
+            for line in self._certutil("-L").splitlines():
+                match = _TRUST_LINE.match(line)
+                if match:
+                    trust[match["nickname"]] = match["trust"]
+            self._content = Content(
+                tuple(
+                    Entry(nickname, flags, certificates_from_pem(self._certutil("-L", "-a", "-n", nickname)))
+                    for nickname, flags in trust.items()
+                ),
+                self._keys(),
+            )
+        return self._content
+
+    def add(self, nickname: str, certificate: Certificate, trust: str) -> None:
+        """See `Database`."""
+        self._change("-A", "-a", "-n", nickname, "-t", trust, stdin=certificate.pem)
+
+    def set_trust(self, nickname: str, trust: str) -> None:
+        """See `Database`."""
+        self._change("-M", "-n", nickname, "-t", trust)
+
+    def rename(self, nickname: str, new: str) -> None:
+        """See `Database`."""
+        self._change("--rename", "-n", nickname, "--new-n", new)
+
+    def delete_certificate(self, nickname: str) -> None:
+        """See `Database`."""
+        self._change("-D", "-n", nickname)
+
+    def delete_key(self, key_id: str) -> None:
+        """See `Database`."""
+        self._change("-F", "-k", key_id)
+
+    def refusal(self, nickname: str) -> str | None:
+        """See `Database`."""
+        done = self._attempt("-V", "-e", "-u", "I", "-n", nickname)
+        said = (done.stdout + done.stderr).strip().splitlines()
+        return (
+            None
+            if done.rc == 0
+            else (said[-1] if said else "certutil gave no reason").rpartition("invalid: ")[2]
+        )
+
+    def create_request(self, key_type: str, subject: str, names: Names) -> Request:
+        """Generate a key in the database and return a request for it.
+
+        *subject* is in the notation of RFC 1485.
+        """
+        with self._noise() as noise:
+            text = self._change(
+                *("-R", "-a", "-s", subject, "--extSAN", ",".join(names.as_list()), "-z", noise),
+                *_KEY_OPTIONS[key_type],
+            )
+        return request_from_pem(text)
+
+    def _create(self) -> None:
+        """Create the database as libreswan does."""
+        self._present(self._run(["certutil", "--version"], check=False))
+        if self.directory == DEFAULT_DIRECTORY and os.path.isdir(self.directory):
+            # Knows about SELinux labels and about databases in the old place.
+            self._run(["ipsec", "checknss"], check=False)
+        if not self.exists():
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            self._certutil("-N", "--empty-password")
+
+    def _keys(self) -> frozenset[str]:
+        done = self._attempt("-K")
+        if done.rc != 0 and "no keys found" not in done.stderr:
+            raise CommandError(done.argv, done.rc, done.stdout, done.stderr)
+        return frozenset(match["id"] for match in map(_KEY_LINE.match, done.stdout.splitlines()) if match)
+
+    @contextmanager
+    def _noise(self) -> Iterator[str]:
+        # Without a file certutil asks for key strokes. NSS has its own entropy besides.
+        with tempfile.NamedTemporaryFile(prefix="underlay-noise-") as file:
+            file.write(os.urandom(64))
+            file.flush()
+            yield file.name
+
+    def _change(self, *arguments: str, stdin: str | None = None) -> str:
+        self._content = None
+        return self._certutil(*arguments, stdin=stdin)
+
+    def _certutil(self, *arguments: str, stdin: str | None = None) -> str:
+        done = self._attempt(*arguments, stdin=stdin)
+        if done.rc == 0:
+            return done.stdout
+        if "SEC_ERROR_BAD_PASSWORD" in done.stderr:
+            raise ProblemsError(
+                [
+                    Problem(
+                        f"the NSS database in {self.directory} has a password that is not known",
+                        f"Write it to {self.directory}/nsspassword (mode 0600), as libreswan needs it too",
+                    )
+                ]
+            )
+        raise CommandError(done.argv, done.rc, done.stdout, done.stderr)
+
+    def _attempt(self, *arguments: str, stdin: str | None = None) -> Completed:
+        argv = ["certutil", *arguments, "-d", f"sql:{self.directory}", "-f", self._password_file()]
+        return self._present(self._run(argv, stdin=stdin, check=False))
+
+    @staticmethod
+    def _present(done: Completed) -> Completed:
+        if done.rc == 127:
+            raise ProblemsError(
+                [
+                    Problem(
+                        "certutil is not installed",
+                        "Install libnss3-tools (Debian) or nss-tools (EL); libreswan's package brings it",
+                    )
+                ]
+            )
+        return done
+
+    def _password_file(self) -> str:
+        """Return the file that libreswan itself reads the password from.
+
+        An empty file when there is none: with it, certutil never asks a terminal.
+        """
+        for directory in (self.directory, _OLD_DIRECTORY):
+            path = os.path.join(directory, "nsspassword")
+            if os.path.exists(path):
+                return path
+        return os.devnull
+
+
+def default_directory() -> str:
+    """Return where this host's libreswan keeps its database (before 4.0: /etc/ipsec.d)."""
+    if not os.path.isdir(DEFAULT_DIRECTORY) and os.path.exists(os.path.join(_OLD_DIRECTORY, "cert9.db")):
+        return _OLD_DIRECTORY
+    return DEFAULT_DIRECTORY
+
+
+def describe(content: Content, nicknames: Sequence[str]) -> dict[str, object]:
+    """Return what a diff shows of *nicknames*: no key, no certificate, only what tells them apart."""
+    shown: dict[str, object] = {}
+    for nickname in nicknames:
+        entry = content.entry(nickname)
+        if entry:
+            shown[nickname] = {
+                "trust": entry.trust,
+                "certificates": [
+                    {
+                        "fingerprint": certificate.fingerprint,
+                        "subject": certificate.subject,
+                        "names": certificate.names.as_list(),
+                        "not_after": iso(certificate.not_after),
+                        "private_key": certificate.public_key.key_id in content.keys,
+                    }
+                    for certificate in entry.certificates
+                ],
+            }
+    return shown
+
+
+def iso(time: datetime) -> str:
+    """Return *time* (UTC) in ISO 8601, for example ``2026-01-31T12:00:00Z``."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

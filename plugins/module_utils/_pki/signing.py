@@ -1,0 +1,319 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Signing: a member gets a certificate for the names that the plan gives it, and for no others."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+with suppress(ImportError):  # always there with ansible-core, but not where its sanity tests import this
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki import keys
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import (
+    BACKDATE,
+    Authority,
+    key_usage,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.ledger import Issued
+
+_PEM = re.compile(
+    r"-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----(?P<body>.+?)-----END (?P=label)-----", re.DOTALL
+)
+_GENERATION = re.compile(r"gen[1-9][0-9]*")
+_AGAIN = "Delete underlay-request.json in the host's NSS directory, and run again"
+
+
+@dataclass(frozen=True)
+class Entitlement:
+    """What one member may have certified, by the plan."""
+
+    member: str
+    common_name: str
+    organization: str
+    dns: frozenset[str]
+    ip: frozenset[str]
+    key_type: str
+    validity: timedelta
+    renew_before: timedelta
+
+    @classmethod
+    def from_slice(cls, member: str, certificate: Mapping[str, Any]) -> Entitlement:
+        """Return what the ``certificate`` of *member*'s slice of the plan entitles it to."""
+        return cls(
+            member=member,
+            common_name=certificate["subject"]["CN"],
+            organization=certificate["subject"]["O"],
+            dns=frozenset(name.lower() for name in certificate["dns"]),
+            ip=frozenset(str(ipaddress.ip_address(text)) for text in certificate["ip"]),
+            key_type=certificate["key_type"],
+            validity=timedelta(days=certificate["validity_days"]),
+            renew_before=timedelta(days=certificate["renew_before_days"]),
+        )
+
+
+@dataclass(frozen=True)
+class _Request:
+    entitlement: Entitlement
+    csr: x509.CertificateSigningRequest
+    public_key: bytes
+    """DER; for comparison."""
+
+
+def sign(
+    folder: Folder,
+    passphrase: str | None,
+    requests: Mapping[str, str],
+    entitlements: Mapping[str, Entitlement],
+    now: datetime,
+) -> list[str]:
+    """Sign the *requests* (PEM by member); return the members that got a new certificate.
+
+    The certificates are in the folder's ``issued``. If anything is wrong with any
+    request, `ProblemsError` names all that is wrong, and none is signed. A member
+    whose request was signed by an interrupted run keeps that certificate.
+    """
+    with folder.locked():
+        authority = folder.open(passphrase, now)
+        folder.ledger.read()  # nothing is signed over a damaged ledger
+        due = [
+            request
+            for request in _accept(requests, entitlements)
+            if not _serves(_read(folder.issued(request.entitlement.member)), request, authority, now)
+        ]
+        issued = {request.entitlement.member: issue(authority, request, now) for request in due}
+        folder.ledger.append(_entry(member, authority, leaf, now) for member, leaf in issued.items())
+        for member, leaf in issued.items():
+            _write(folder.issued(member), leaf)
+    return sorted(issued)
+
+
+def issue(authority: Authority, request: _Request, now: datetime) -> x509.Certificate:
+    """Return a certificate for an accepted *request*, valid no longer than the CA."""
+    ca = authority.certificate
+    names = request.entitlement
+    ends = min(now + names.validity, ca.not_valid_after_utc)
+    starts = max(now - BACKDATE, ca.not_valid_before_utc)
+    alternative: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(names.dns)]
+    alternative += [x509.IPAddress(ipaddress.ip_address(address)) for address in sorted(names.ip)]
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return (
+        x509.CertificateBuilder()
+        .subject_name(request.csr.subject)
+        .issuer_name(ca.subject)
+        .public_key(request.csr.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(starts)
+        .not_valid_after(ends)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(key_usage("digital_signature"), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(x509.SubjectAlternativeName(alternative), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(request.csr.public_key()), critical=False)
+        .add_extension(_authority_key_id(ca), critical=False)
+        .sign(authority.key, keys.hash_for(authority.key))
+    )
+
+
+def _accept(requests: Mapping[str, str], entitlements: Mapping[str, Entitlement]) -> list[_Request]:
+    accepted: list[_Request] = []
+    problems: list[Problem] = []
+    for member, pem in requests.items():
+        try:
+            accepted.append(_check(pem, entitlements[member]))
+        except ProblemsError as error:
+            problems.extend(error.problems)
+    problems.extend(_shared_keys(accepted))
+    if problems:
+        raise ProblemsError(problems)
+    return accepted
+
+
+def _check(pem: str, names: Entitlement) -> _Request:
+    """Return the request in *pem* if it asks for nothing but what *names* allows."""
+    csr = _load(pem, names.member)
+    problems = []
+    if not _signed_by_itself(csr):
+        problems.append(
+            Problem("the signature of the certificate request is wrong", _AGAIN, host=names.member)
+        )
+    for what, found, allowed in (
+        ("subject", _subject(csr), _allowed_subject(names, csr)),
+        ("names", _alternative_names(csr), _listed(names.dns, names.ip)),
+        ("key", keys.describe(csr.public_key()), names.key_type),
+    ):
+        if found != allowed:
+            problems.append(
+                Problem(
+                    f"the certificate request has the {what} {found}, and the plan says {allowed}",
+                    _AGAIN,
+                    host=names.member,
+                )
+            )
+    if problems:
+        raise ProblemsError(problems)
+    public_key = csr.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return _Request(names, csr, public_key)
+
+
+def _load(pem: str, member: str) -> x509.CertificateSigningRequest:
+    match = _PEM.search(pem)
+    try:
+        if match is None:
+            raise ValueError("no complete PEM block")
+        csr = x509.load_pem_x509_csr(match[0].encode())
+        csr.public_key()
+        _ = csr.extensions
+    except (ValueError, x509.DuplicateExtension) as error:
+        said = str(error).splitlines()[0].split(". See ")[0]
+        raise ProblemsError(
+            [Problem(f"the certificate request cannot be read: {said}", _AGAIN, host=member)]
+        ) from None
+    return csr
+
+
+def _signed_by_itself(csr: x509.CertificateSigningRequest) -> bool:
+    try:
+        return csr.is_signature_valid
+    except Exception:  # an algorithm that is not supported is not an answer of yes
+        return False
+
+
+def _subject(csr: x509.CertificateSigningRequest) -> str:
+    return ", ".join(sorted(attribute.rfc4514_string() for attribute in csr.subject))
+
+
+def _allowed_subject(names: Entitlement, csr: x509.CertificateSigningRequest) -> str:
+    """Return the subject that is allowed: the plan's, with the generation that the request may have."""
+    attributes: list[x509.NameAttribute[Any]] = [
+        x509.NameAttribute(x509.NameOID.COMMON_NAME, names.common_name),
+        x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, names.organization),
+    ]
+    attributes += [
+        unit
+        for unit in csr.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATIONAL_UNIT_NAME)[:1]
+        if _GENERATION.fullmatch(str(unit.value))
+    ]
+    return ", ".join(sorted(attribute.rfc4514_string() for attribute in attributes))
+
+
+def _alternative_names(request: x509.CertificateSigningRequest | x509.Certificate) -> str:
+    try:
+        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return "(none)"
+    return _listed(
+        {str(name.value).lower() for name in names if isinstance(name, x509.DNSName)},
+        {str(name.value) for name in names if isinstance(name, x509.IPAddress)},
+        {type(name).__name__ for name in names if not isinstance(name, (x509.DNSName, x509.IPAddress))},
+    )
+
+
+def _listed(dns: Iterable[str], ip: Iterable[str], other: Iterable[str] = ()) -> str:
+    return ", ".join(
+        [
+            *(f"dns:{name}" for name in sorted(dns)),
+            *(f"ip:{address}" for address in sorted(ip)),
+            *sorted(other),
+        ]
+    )
+
+
+def _shared_keys(accepted: Iterable[_Request]) -> list[Problem]:
+    """Return a problem for each member that has the key of another one, as cloned machines do."""
+    owners: dict[bytes, str] = {}
+    problems = []
+    for request in accepted:
+        member = request.entitlement.member
+        owner = owners.setdefault(request.public_key, member)
+        if owner != member:
+            problems.append(
+                Problem(
+                    f"it has the private key of {owner}, as a machine that was cloned",
+                    "Empty its NSS directory (by default /var/lib/ipsec/nss), and run again",
+                    host=member,
+                )
+            )
+    return problems
+
+
+def _serves(leaf: x509.Certificate | None, request: _Request, authority: Authority, now: datetime) -> bool:
+    """Return whether *leaf* is what *request* would get, so that it need not be signed again."""
+    if leaf is None or _public_key(leaf) != request.public_key:
+        return False
+    with suppress(Exception):  # whatever is wrong with its signature
+        leaf.verify_directly_issued_by(authority.certificate)
+        ends = leaf.not_valid_after_utc
+        due = (
+            ends - request.entitlement.renew_before <= now
+            and ends < authority.certificate.not_valid_after_utc
+        )
+        return (
+            leaf.subject == request.csr.subject
+            and _alternative_names(leaf) == _listed(request.entitlement.dns, request.entitlement.ip)
+            and leaf.not_valid_before_utc <= now < ends
+            and not due
+        )
+    return False
+
+
+def _public_key(leaf: x509.Certificate) -> bytes:
+    return leaf.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _authority_key_id(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    try:
+        identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:  # an adopted CA
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key())  # type: ignore[arg-type]
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _entry(member: str, authority: Authority, leaf: x509.Certificate, now: datetime) -> Issued:
+    return Issued(
+        serial=f"{leaf.serial_number:x}",
+        member=member,
+        subject=leaf.subject.rfc4514_string(),
+        names=tuple(_alternative_names(leaf).split(", ")),
+        not_before=_iso(leaf.not_valid_before_utc),
+        not_after=_iso(leaf.not_valid_after_utc),
+        fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
+        issuer=authority.fingerprint,
+        issued_at=_iso(now),
+    )
+
+
+def _iso(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _read(path: str) -> x509.Certificate | None:
+    try:
+        with open(path, "rb") as file:
+            return x509.load_pem_x509_certificate(file.read())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _write(path: str, leaf: x509.Certificate) -> None:
+    # Not synced: one that a crash takes is signed anew, and the ledger has both.
+    temporary = f"{path}.new"
+    with open(temporary, "wb") as file:
+        file.write(leaf.public_bytes(serialization.Encoding.PEM))
+    os.replace(temporary, path)

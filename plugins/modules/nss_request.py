@@ -1,0 +1,253 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nss_request
+short_description: Ask for the certificate that this host should have and has not
+description:
+  - Looks whether the NSS database of libreswan holds the certificate that the plan wants, with its private key, issued by
+    the given CA, not expired and not due for renewal.
+  - If it does not, generates a key inside the database and returns a certificate signing request. The key never leaves
+    the database. The request of an interrupted run is taken up again, so that no key is left over.
+  - Puts right on the way what needs no new certificate, which is the CA certificate and its trust flags, the trust flags
+    of the host's certificate, an interrupted replacement, and the mode of the database's files.
+  - Creates the database if there is none.
+author:
+  - underlay.ipsec contributors (@underlay-ipsec)
+requirements:
+  - certutil (package C(libnss3-tools) or C(nss-tools)) on the host
+extends_documentation_fragment:
+  - underlay.ipsec.attributes
+attributes:
+  check_mode:
+    support: full
+    details: No key is generated and RV(csr) is null. Works on a host that has neither libreswan nor certutil.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+    details: With O(force=true) it is not, once the new certificate is in place.
+options:
+  certificate:
+    description: The part C(certificate) of the member's slice, as M(underlay.ipsec.plan) writes it.
+    type: dict
+    required: true
+    suboptions:
+      nickname:
+        description: The nickname in NSS.
+        type: str
+        required: true
+      subject:
+        description:
+          - The subject, as C(CN) and C(O).
+          - A certificate that replaces another gets C(OU=gen2), C(OU=gen3) and so on besides, because NSS cannot tell
+            certificates with one subject apart.
+        type: dict
+        required: true
+      dns:
+        description: The DNS names.
+        type: list
+        elements: str
+        required: true
+      ip:
+        description: The IP addresses.
+        type: list
+        elements: str
+        required: true
+      key_type:
+        description: The kind of key.
+        type: str
+        choices: [ecdsa-p256, ecdsa-p384, rsa-3072, rsa-4096]
+        required: true
+      validity_days:
+        description: For how long the CA issues it. Of no consequence on the host.
+        type: int
+      renew_before_days:
+        description: How many days before it expires a certificate is due for renewal.
+        type: int
+        required: true
+  ca_certificate:
+    description: The CA certificate in PEM. May be left out in check mode only, when there is no CA yet.
+    type: str
+  ca_nickname:
+    description: The nickname in NSS of the CA certificate.
+    type: str
+    default: underlay-ca
+  nss_dir:
+    description: The directory of the NSS database. By default that of the installed libreswan.
+    type: path
+  force:
+    description: Ask for a new certificate even if the present one serves.
+    type: bool
+    default: false
+seealso:
+  - module: underlay.ipsec.ca_sign
+  - module: underlay.ipsec.nss_certificate
+"""
+
+EXAMPLES = r"""
+- name: Ask for a certificate if one is due
+  underlay.ipsec.nss_request:
+    certificate:
+      nickname: underlay-h1
+      subject:
+        CN: h1.example.org
+        O: underlay.ipsec
+      dns: [h1.example.org]
+      ip: [192.0.2.11]
+      key_type: ecdsa-p384
+      renew_before_days: 183
+    ca_certificate: "{{ lookup('ansible.builtin.file', 'ca.crt') }}"
+  register: request
+"""
+
+RETURN = r"""
+state:
+  description:
+    - V(valid) if the host has the certificate.
+    - V(requested) if RV(csr) has to be signed and the certificate imported.
+  returned: success
+  type: str
+  sample: requested
+reason:
+  description: Why a certificate is needed; null if none is.
+  returned: success
+  type: str
+  sample: names changed
+csr:
+  description: The certificate signing request in PEM; null if RV(state=valid), and in check mode.
+  returned: success
+  type: str
+fingerprint:
+  description: SHA-256 of the present certificate, hexadecimal; null if RV(state=requested).
+  returned: success
+  type: str
+serial:
+  description: Serial number of the present certificate, hexadecimal; null if RV(state=requested).
+  returned: success
+  type: str
+not_after:
+  description: When the present certificate expires (UTC); null if RV(state=requested).
+  returned: success
+  type: str
+  sample: "2031-01-31T12:00:00Z"
+"""
+
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
+from ansible_collections.underlay.ipsec.plugins.module_utils._files import problem_from_os
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss import member
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
+    CertutilDatabase,
+    Content,
+    MemoryDatabase,
+    default_directory,
+    describe,
+    iso,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.pending import PendingFile
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import certificate_from_pem
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
+
+
+def argument_spec() -> dict[str, Any]:
+    """Return what the module takes."""
+    certificate = {
+        "nickname": {"type": "str", "required": True},
+        "subject": {"type": "dict", "required": True},
+        "dns": {"type": "list", "elements": "str", "required": True},
+        "ip": {"type": "list", "elements": "str", "required": True},
+        "key_type": {
+            "type": "str",
+            "choices": ["ecdsa-p256", "ecdsa-p384", "rsa-3072", "rsa-4096"],
+            "required": True,
+            "no_log": False,
+        },
+        "validity_days": {"type": "int"},
+        "renew_before_days": {"type": "int", "required": True},
+    }
+    return {
+        "certificate": {"type": "dict", "required": True, "options": certificate},
+        "ca_certificate": {"type": "str"},
+        "ca_nickname": {"type": "str", "default": "underlay-ca"},
+        "nss_dir": {"type": "path"},
+        "force": {"type": "bool", "default": False},
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec(), supports_check_mode=True)
+    if not module.params["ca_certificate"] and not module.check_mode:
+        module.fail_json(msg="ca_certificate is required")
+    try:
+        module.exit_json(**_run(module.params, check=module.check_mode))
+    except IpsecError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=str(problem_from_os(error)))
+
+
+def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
+    now = datetime.now(timezone.utc)
+    wanted = member.Wanted.from_slice(params["certificate"])
+    pem = params["ca_certificate"]
+    authority = certificate_from_pem(pem) if pem else None
+    real = CertutilDatabase(host_runner(), params["nss_dir"] or default_directory())
+    with real.opened(create=not check) as existed:
+        before = real.content() if existed else Content()
+        db = MemoryDatabase.of(before) if check else real
+        record = PendingFile(real.directory)
+        secured = real.secure(dry=check) if existed else []
+        reason: str | None = "there is no CA yet"
+        if authority:
+            member.repair(db, wanted, authority, params["ca_nickname"], now)
+            after = db.content()
+            reason = member.fault(after, wanted.nickname, wanted, authority, now)
+            if reason is None and params["force"]:
+                reason = "forced"
+            if reason is None:
+                # What check mode only imagines, NSS cannot be asked about.
+                refusal = (real if after == before else db).refusal(wanted.nickname)
+                reason = f"NSS does not accept it: {refusal}" if refusal else None
+        csr = None
+        forgotten = False
+        if reason is None:
+            forgotten = member.forget_request(db, record, dry=check)
+        elif not check:
+            csr = member.ensure_request(real, record, wanted).pem
+        after = db.content()
+    shown = (wanted.nickname, params["ca_nickname"])
+    foretold: dict[str, Any] = describe(after, shown)
+    if reason is not None:
+        foretold["request"] = {
+            "reason": reason,
+            "subject": member.next_subject(after, wanted),
+            "names": wanted.names.as_list(),
+            "key_type": wanted.key_type,
+        }
+    if secured:
+        foretold["mode 0600"] = secured
+    entry = after.entry(wanted.nickname) if reason is None else None
+    certificate = entry.certificates[0] if entry else None
+    return {
+        "changed": bool(reason or secured or forgotten or after != before),
+        "state": "valid" if reason is None else "requested",
+        "reason": reason,
+        "csr": csr,
+        "fingerprint": certificate.fingerprint if certificate else None,
+        "serial": f"{certificate.serial:x}" if certificate else None,
+        "not_after": iso(certificate.not_after) if certificate else None,
+        "diff": {"before": describe(before, shown), "after": foretold},
+    }
+
+
+if __name__ == "__main__":
+    main()
