@@ -21,7 +21,11 @@ DEFAULT_SPEC = LAB_DIR / "default.json"
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(argv)
+    # Everything after `--` belongs to the command that is to be run.
+    words = list(argv)
+    split = words.index("--") if "--" in words else len(words)
+    arguments = _parser().parse_args(words[:split])
+    arguments.words = words[split + 1 :] or getattr(arguments, "words", [])
     try:
         if os.geteuid() != 0:
             raise LabError("the lab needs root: it makes network namespaces")
@@ -68,23 +72,20 @@ def _parser() -> argparse.ArgumentParser:
 
     ssh = command("ssh", _ssh, "log in, or run one command")
     ssh.add_argument("host")
-    ssh.add_argument("command", nargs=argparse.REMAINDER)
+    ssh.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
 
-    execute = command("exec", _exec, "run a command on a host, or on all at once")
+    execute = command("exec", _exec, "run -- COMMAND on a host, or on all at once")
     execute.add_argument("host", help="a host, several with commas, or all")
-    execute.add_argument("command", nargs=argparse.REMAINDER)
 
-    netns = command("netns", _netns, "run a command in the controller's place on the networks")
-    netns.add_argument("command", nargs=argparse.REMAINDER)
+    command("netns", _netns, "run -- COMMAND in the controller's place on the networks")
 
-    capturing = command("capture", _capture, "write a pcap of a network")
+    capturing = command("capture", _capture, "write a pcap of a network, while -- COMMAND runs")
     capturing.add_argument("network")
     capturing.add_argument(
         "--seconds", type=float, help="how long; with a command, at most (default: 10, 300)"
     )
     capturing.add_argument("--out", type=Path, help="default: NETWORK.pcap")
     capturing.add_argument("--filter", default="", help="a tcpdump expression")
-    capturing.add_argument("command", nargs=argparse.REMAINDER, help="capture while this runs")
     return parser
 
 
@@ -158,14 +159,14 @@ def _reboot(arguments: argparse.Namespace) -> int:
 def _ssh(arguments: argparse.Namespace) -> int:
     lab = _lab(arguments)
     machine = lab.machine(arguments.host)
-    argv = lab.ssh.argv(machine.name, _remote(arguments.command))
+    argv = lab.ssh.argv(machine.name, _remote(arguments.words))
     os.execvp(argv[0], argv)
 
 
 def _exec(arguments: argparse.Namespace) -> int:
     lab = _lab(arguments)
     state = lab.state()
-    command = _remote(arguments.command)
+    command = _remote(arguments.words)
     if not command:
         raise LabError("exec needs a command: lab exec all -- uptime")
     if arguments.host == "all":
@@ -185,7 +186,7 @@ def _exec(arguments: argparse.Namespace) -> int:
 def _netns(arguments: argparse.Namespace) -> int:
     lab = _lab(arguments)
     lab.state()
-    command = _local(arguments.command)
+    command = arguments.words
     if not command:
         raise LabError("netns needs a command: lab netns -- ping -c1 10.88.0.11")
     argv = [*lab.namespace.enter(), *command]
@@ -195,7 +196,7 @@ def _netns(arguments: argparse.Namespace) -> int:
 def _capture(arguments: argparse.Namespace) -> int:
     lab = _lab(arguments)
     network = lab.state().spec.network(arguments.network)
-    command = _local(arguments.command)
+    command = arguments.words
     out = arguments.out or Path(f"{network.name}.pcap")
     seconds = arguments.seconds or (300 if command else 10)
     code = capture(
@@ -210,11 +211,6 @@ def _capture(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _local(words: Sequence[str]) -> list[str]:
-    return list(words[1:] if words[:1] == ["--"] else words)
-
-
 def _remote(words: Sequence[str]) -> list[str]:
     """For the host's shell: one word is a line for it, several are taken literally."""
-    command = _local(words)
-    return command if len(command) < 2 else [shlex.join(command)]
+    return list(words) if len(words) < 2 else [shlex.join(words)]

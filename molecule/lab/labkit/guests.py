@@ -46,6 +46,8 @@ class Guest:
     ) -> None:
         """Boot; a host that was off finds its disk as it left it."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        # A host that ended by itself may have left something that holds its disk.
+        self.kill()
         self._record.unlink(missing_ok=True)
         if machine.host.backend == "qemu":
             disk = self.folder / qemu.disk_name()
@@ -82,7 +84,7 @@ class Guest:
     def kill(self) -> None:
         """Power loss."""
         if recorded := Process.recorded(self._record):
-            recorded.kill()
+            self._namespace.kill_session(recorded.pid)
 
     def _said(self) -> bytes:
         try:

@@ -119,8 +119,7 @@ class Lab:
             boots = guest.boots()
             before = self.ssh.output(name, ["cat", "/proc/sys/kernel/random/boot_id"])
             self._progress(f"{name}: rebooting")
-            # The connection may break before the command is seen to succeed.
-            self.ssh.output(name, ["systemd-run", "-q", "--on-active=1", "systemctl", "reboot"])
+            self.ssh.try_on(name, ["systemctl", "--no-block", "reboot"])
             self.ssh.forget(machine)
             guest.wait_ready(BOOT_SECONDS[machine.host.backend], boots + 1)
             if self.ssh.output(name, ["cat", "/proc/sys/kernel/random/boot_id"]) == before:
@@ -233,7 +232,7 @@ class Lab:
             guest = self.guest(machine.name)
             waited = not guest.boots()
             guest.wait_ready(BOOT_SECONDS[machine.host.backend])
-            if not self.ssh.answers(machine.name):
+            if not self.ssh.try_on(machine.name, ["true"]):
                 raise LabError(f"host {machine.name} runs, but ssh does not answer")
             if waited:
                 self._progress(f"{machine.name}: ready")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 from . import plan
 from .plan import Machine
-from .process import run
+from .process import kill_all, run, session
 from .spec import Network, Spec
 
 _NAMED = Path("/run/netns")
@@ -58,32 +57,22 @@ class Namespace:
             if interface.tap in present:
                 self._batch(f"link delete dev {interface.tap}")
 
-    def remove(self) -> None:
-        """End what still runs inside, then take the namespace away.
+    def kill_session(self, leader: int) -> None:
+        """End a process that `spawn` started here, and all that came from it.
 
-        Only this lab puts processes there. The recorded ones are gone by now; what
-        remains was started but not yet recorded when `lab up` was killed, or belongs
-        to a `lab netns`.
+        A UML kernel that is killed leaves its user-space processes behind. Being
+        inside this namespace proves that they are the lab's, whoever has their
+        leader's pid today.
         """
-        if not self.exists():
-            return
-        for pid in self._pids():
-            try:
-                handle = os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
-            try:
-                if self._inside(pid):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            finally:
-                os.close(handle)
-        run(["ip", "netns", "delete", self.name])
+        if self.exists():
+            kill_all(lambda pid: self._inside(pid) and session(pid) == leader)
 
-    def _pids(self) -> list[int]:
-        numbers = (entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        return [int(number) for number in numbers if self._inside(int(number))]
+    def remove(self) -> None:
+        """Take the namespace away, and first what still runs inside: a `lab netns`,
+        say, or a capture. Only this lab's commands put processes there."""
+        if self.exists():
+            kill_all(self._inside)
+            run(["ip", "netns", "delete", self.name])
 
     def _inside(self, pid: int) -> bool:
         try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,58 +82,76 @@ class Process:
     def recorded(cls, record: Path) -> Process | None:
         """What `spawn` left; None if nothing was ever started."""
         try:
-            boot_id, stat = record.read_text().splitlines()
+            boot_id, line = record.read_text().splitlines()
         except (FileNotFoundError, ValueError):
             return None
-        return cls(int(stat.split()[0]), _start_ticks(stat), boot_id)
+        stat = _Stat.parse(line)
+        return cls(stat.pid, stat.start_ticks, boot_id)
 
     def alive(self) -> bool:
         """Whether exactly this process still runs; a zombie does not."""
         if self.boot_id != _boot_id():
             return False
         stat = _stat(self.pid)
-        return stat is not None and stat[1] == self.start_ticks and stat[0] not in "ZX"
+        return (
+            stat is not None and stat.start_ticks == self.start_ticks and stat.state not in "ZX"
+        )
 
-    def kill(self) -> None:
-        """SIGKILL, through a pidfd: the check and the signal hit the same process."""
-        try:
-            handle = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return
-        try:
-            if self.alive():
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(handle)
-        self.wait_gone()
 
-    def wait_gone(self, timeout: float = 10.0) -> None:
-        deadline = time.monotonic() + timeout
-        while self.alive():
-            if time.monotonic() > deadline:
-                raise LabError(f"process {self.pid} does not end")
-            time.sleep(0.02)
+def kill_all(chosen: Callable[[int], bool], seconds: float = 10.0) -> None:
+    """SIGKILL every process for which `chosen` holds, until there is none left.
+
+    Through a pidfd, and asked again once that is open: the process that is judged
+    is the one that gets the signal, even when pids are reused meanwhile.
+    """
+    deadline = time.monotonic() + seconds
+    while found := [pid for pid in _pids() if chosen(pid)]:
+        if time.monotonic() > deadline:
+            raise LabError(f"these processes do not end: {found}")
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                handle = os.pidfd_open(pid)
+                try:
+                    if chosen(pid):
+                        signal.pidfd_send_signal(handle, signal.SIGKILL)
+                finally:
+                    os.close(handle)
+        time.sleep(0.02)
+
+
+def session(pid: int) -> int | None:
+    """The session a process belongs to: what `spawn` starts is a session's leader."""
+    stat = _stat(pid)
+    return stat.session if stat else None
 
 
 def _boot_id() -> str:
     return _BOOT_ID.read_text().strip()
 
 
-def _stat(pid: int) -> tuple[str, int] | None:
-    """State letter and start time of a process; None if there is none."""
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+@dataclass(frozen=True)
+class _Stat:
+    """The fields of /proc/PID/stat that matter here."""
+
+    pid: int
+    state: str
+    session: int
+    start_ticks: int
+
+    @classmethod
+    def parse(cls, line: str) -> _Stat:
+        # The name between them may itself hold spaces and parentheses.
+        before, _, after = line.rpartition(")")
+        fields = after.split()
+        return cls(int(before.split()[0]), fields[0], int(fields[3]), int(fields[19]))
+
+
+def _stat(pid: int) -> _Stat | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        return _Stat.parse(Path(f"/proc/{pid}/stat").read_text())
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return _after_name(text)[0], _start_ticks(text)
-
-
-def _start_ticks(stat: str) -> int:
-    return int(_after_name(stat)[19])
-
-
-def _after_name(stat: str) -> list[str]:
-    """The fields after the name, which may itself hold spaces and parentheses."""
-    return stat.rpartition(")")[2].split()

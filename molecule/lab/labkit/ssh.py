@@ -83,8 +83,9 @@ class Ssh:
                         timeout=10,
                     )
 
-    def answers(self, host: str) -> bool:
-        return run(self.argv(host, ["true"]), check=False, timeout=60).returncode == 0
+    def try_on(self, host: str, command: Sequence[str]) -> bool:
+        """Run a command that may fail, or break the connection that it runs over."""
+        return run(self.argv(host, command), check=False, timeout=60).returncode == 0
 
     def output(self, host: str, command: Sequence[str]) -> str:
         return run(self.argv(host, command), timeout=60).stdout

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from .image import Image
+from .paths import LAB_DIR
 from .plan import Machine
 
-LINUX = "/usr/bin/linux.uml"
+_BOOT = LAB_DIR / "uml-boot"
 
 
 def disk_name() -> str:
@@ -22,7 +23,7 @@ def command(machine: Machine, image: Image, folder: Path, public_key: str) -> li
         for index, interface in enumerate(machine.interfaces)
     ]
     return [
-        LINUX,
+        str(_BOOT),
         f"umid={machine.name}",
         f"uml_dir={folder}/",
         f"mem={machine.host.memory}M",
