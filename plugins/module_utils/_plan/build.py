@@ -1,0 +1,266 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Model to plan: one document for the cluster, and a slice for each host of this run.
+
+The same input gives the same bytes. A slice does not grow with the number of hosts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import (
+    Host,
+    Member,
+    Network,
+    Problems,
+    Settings,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._model.typed import Spec
+from ansible_collections.underlay.ipsec.plugins.module_utils._model.variables import (
+    check_names,
+    read_addresses,
+    read_cluster,
+    read_fqdns,
+    some,
+    with_exceptions,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._plan.addresses import (
+    check_unique,
+    default_networks,
+    member_addresses,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._plan.exceptions import (
+    clear_members,
+    controller_warnings,
+    gateway_warnings,
+    member_warnings,
+    policies,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._plan.preflight import preflight
+
+VERSION = 1
+"""The version of the format of plan.json and of the slices."""
+
+_ORGANIZATION = "underlay.ipsec"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the cluster is to be."""
+
+    document: Mapping[str, Any]
+    """The content of plan.json."""
+    slices: Mapping[str, Mapping[str, Any]]
+    """The content of hosts/NAME.json for each member that was reached in this run."""
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """Return *data* as the plan's files have it."""
+    return json.dumps(data, indent=1, sort_keys=True) + "\n"
+
+
+def _network_document(network: Network, members: Sequence[Member], settings: Settings) -> dict[str, Any]:
+    return {
+        "name": network.name,
+        "cidr": str(network.cidr),
+        "family": network.cidr.version,
+        "clear": [str(entry) for entry in network.clear],
+        "clear_members": clear_members(members, network),
+        "mode": settings.mode,
+        "encapsulation": network.encapsulation,
+        "mtu": network.mtu,
+    }
+
+
+def _document(
+    settings: Settings, networks: Sequence[Network], members: Mapping[str, Member], warnings: Sequence[str]
+) -> dict[str, Any]:
+    state = {
+        "version": VERSION,
+        "group": settings.group,
+        "enforcement": settings.enforcement,
+        "topology": settings.topology,
+        "auth": settings.auth,
+        "networks": [_network_document(network, list(members.values()), settings) for network in networks],
+        "members": {
+            name: {
+                "fqdn": member.fqdn,
+                "addresses": {key: str(address) for key, address in member.addresses.items()},
+            }
+            for name, member in members.items()
+        },
+    }
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return {**state, "digest": digest, "warnings": list(warnings)}
+
+
+def _slice(
+    settings: Settings, networks: Sequence[Network], member: Member, host: Host, taken: frozenset[Any]
+) -> dict[str, Any]:
+    controller = host.facts.controller_address if host.facts and settings.exempt_controller else None
+    if controller in taken:
+        controller = None
+    on_networks = []
+    for network in networks:
+        address = member.addresses.get(network.name)
+        if address is None:
+            continue
+        private, clear = policies(address, network, controller)
+        on_networks.append(
+            {
+                "name": network.name,
+                "family": network.cidr.version,
+                "cidr": str(network.cidr),
+                "address": str(address),
+                "mode": settings.mode,
+                "encapsulation": network.encapsulation,
+                "mtu": network.mtu,
+                "private": private,
+                "clear": clear,
+            }
+        )
+    nickname = f"underlay-{member.name}"
+    return {
+        "version": VERSION,
+        "member": member.name,
+        "fqdn": member.fqdn,
+        "enforcement": settings.enforcement,
+        "state": "present",
+        "certificate": {
+            "nickname": nickname,
+            "subject": {"CN": member.fqdn, "O": _ORGANIZATION},
+            "dns": [member.fqdn],
+            "ip": [str(network["address"]) for network in on_networks],
+            "key_type": settings.key_type,
+            "validity_days": settings.cert_validity_days,
+            "renew_before_days": settings.cert_renew_before_days,
+        },
+        "libreswan": {
+            "certificate": nickname,
+            "authby": "ecdsa" if settings.key_type.startswith("ecdsa") else "rsa-sha2",
+            "ike": settings.ike,
+            "esp": settings.esp,
+            "networks": on_networks,
+        },
+    }
+
+
+def _member_addresses(
+    hosts: Sequence[Host], networks: Sequence[Network] | None, specs: Mapping[str, Spec], problems: Problems
+) -> dict[str, dict[str, Any]]:
+    by_name = {network.name: network for network in networks or ()}
+    addresses = {}
+    for host in hosts:
+        before = len(problems)
+        given = read_addresses(host, specs, problems)
+        if networks is not None and len(problems) == before:
+            addresses[host.name] = member_addresses(host, given, by_name, problems)
+    check_unique(addresses, problems)
+    return addresses
+
+
+def make_plan(
+    hosts: Sequence[Host],
+    group: str,
+    specs: Mapping[str, Spec],
+    *,
+    play_hosts: Sequence[str] = (),
+    check_mode: bool = False,
+) -> Plan:
+    """Return the plan for *hosts*, the members of the inventory's *group*.
+
+    *specs* are the options of the role plan's argument specification; *play_hosts* the
+    hosts that this run works on, each of which must have facts.
+
+    Raises ProblemsError with all problems that there are.
+    """
+    problems = Problems()
+    warnings: list[str] = []
+    if not hosts:
+        raise ProblemsError([no_members(group)])
+    names = {host.name for host in hosts}
+    strangers = [name for name in play_hosts if name not in names]
+    if strangers:
+        problems.add(
+            f"the play runs on {some(strangers)}, which the group {group!r} does not contain",
+            f"Run the play on the group {group!r}, or name the group in ipsec_group with --extra-vars",
+            variable="ipsec_group",
+        )
+    for host in hosts:
+        if host.name in play_hosts and host.facts is None:
+            problems.add(
+                "underlay.ipsec.host_info has not run on it in this play",
+                "Use the role underlay.ipsec.plan, which runs it first",
+                host=host.name,
+            )
+    check_names(hosts, specs, problems)
+    cluster = read_cluster(hosts, group, specs, problems)
+    networks = cluster.networks
+    if networks == ():
+        networks = default_networks(hosts, cluster.encapsulation, problems)
+    if networks is not None:
+        networks = with_exceptions(networks, cluster.exceptions, problems, warnings)
+    fqdns = read_fqdns(hosts, specs, problems)
+    addresses = _member_addresses(hosts, networks, specs, problems)
+    ipv6 = {network.name for network in networks or () if network.cidr.version == 6}
+    for host in hosts:
+        if host.facts is not None:
+            on_ipv6 = not ipv6.isdisjoint(addresses.get(host.name, ()))
+            preflight(
+                host.name,
+                host.facts,
+                ipv6=on_ipv6,
+                check_mode=check_mode,
+                problems=problems,
+                warnings=warnings,
+            )
+    if problems or cluster.settings is None or networks is None:
+        raise ProblemsError(problems)
+
+    members = {name: Member(name, fqdns[name], addresses[name]) for name in sorted(names)}
+    for network in networks:
+        warnings += member_warnings(network, list(members.values()))
+    if cluster.settings.enforcement == "private":
+        warnings += gateway_warnings(hosts, members, networks)
+    if cluster.settings.exempt_controller:
+        warnings += controller_warnings(hosts, members)
+    taken = frozenset(address for member in members.values() for address in member.addresses.values())
+    return Plan(
+        _document(cluster.settings, networks, members, warnings),
+        {
+            host.name: _slice(cluster.settings, networks, members[host.name], host, taken)
+            for host in hosts
+            if host.facts is not None
+        },
+    )
+
+
+def no_members(group: str) -> Problem:
+    """Return the problem of a *group* that does not exist or has no hosts."""
+    return Problem(
+        f"the inventory has no hosts in the group {group!r}",
+        f"Put the members into the group {group!r}, or name their group in ipsec_group with --extra-vars",
+        variable="ipsec_group",
+    )
+
+
+def problem_text(problems: Sequence[Problem]) -> str:
+    """Return *problems* as one numbered list; the same problem on many hosts is one item."""
+    items: dict[tuple[str | None, str, str], list[str]] = {}
+    for problem in problems:
+        hosts = items.setdefault((problem.variable, problem.message, problem.remedy), [])
+        if problem.host is not None and problem.host not in hosts:
+            hosts.append(problem.host)
+    lines = [
+        f"{number}. {Problem(message, remedy, variable, some(hosts) or None)}"
+        for number, ((variable, message, remedy), hosts) in enumerate(items.items(), start=1)
+    ]
+    count = "There is 1 problem" if len(lines) == 1 else f"There are {len(lines)} problems"
+    return "\n".join([f"{count}. Nothing has been changed on any host.", *lines])
