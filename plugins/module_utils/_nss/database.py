@@ -238,11 +238,9 @@ class CertutilDatabase:
         """See `Database`."""
         done = self._attempt("-V", "-e", "-u", "I", "-n", nickname)
         said = (done.stdout + done.stderr).strip().splitlines()
-        return (
-            None
-            if done.rc == 0
-            else (said[-1] if said else "certutil gave no reason").rpartition("invalid: ")[2]
-        )
+        if done.rc == 0:
+            return None
+        return said[-1].rpartition("invalid: ")[2] if said else "certutil gives no reason"
 
     def create_request(self, key_type: str, subject: str, names: Names) -> Request:
         """Generate a key in the database and return a request for it.
@@ -268,7 +266,7 @@ class CertutilDatabase:
 
     def _keys(self) -> frozenset[str]:
         done = self._attempt("-K")
-        if done.rc != 0 and "no keys found" not in done.stderr:
+        if done.rc != 0 and "no keys found" not in done.stdout + done.stderr:
             raise CommandError(done.argv, done.rc, done.stdout, done.stderr)
         return frozenset(match["id"] for match in map(_KEY_LINE.match, done.stdout.splitlines()) if match)
 
