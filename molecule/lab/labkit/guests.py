@@ -41,9 +41,7 @@ class Guest:
         recorded = Process.recorded(self._record)
         return recorded if recorded and recorded.alive() else None
 
-    def start(
-        self, machine: plan.Machine, image: Image, public_key: str, accelerator: str
-    ) -> None:
+    def start(self, machine: plan.Machine, image: Image, public_key: str, accelerator: str) -> None:
         """Boot; a host that was off finds its disk as it left it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # A host that ended by itself may have left something that holds its disk.

@@ -25,15 +25,11 @@ def render(spec: Spec, machines: Sequence[Machine], run_dir: RunDir, network: st
         "ansible_ssh_private_key_file": str(run_dir.key),
         # Ansible's own ControlPath depends on the address only, and two labs may
         # have the same addresses: the lab's folder keeps them apart.
-        "ansible_ssh_common_args": (
-            f"-F {run_dir.ssh_config} -o ControlPath={run_dir.control}/%h"
-        ),
+        "ansible_ssh_common_args": (f"-F {run_dir.ssh_config} -o ControlPath={run_dir.control}/%h"),
         "ansible_ssh_pipelining": True,
         "lab_name": spec.name,
         "lab_namespace": run_dir.namespace,
-        "lab_controller": {
-            entry.name: plan.controller_addresses(entry) for entry in spec.networks
-        },
+        "lab_controller": {entry.name: plan.controller_addresses(entry) for entry in spec.networks},
     }
     groups = {"ipsec": {"hosts": hosts, "vars": common}}
     return json.dumps({"all": {"children": groups}}, indent=2) + "\n"

@@ -78,8 +78,7 @@ class Lab:
             machines = state.machines()
             chosen = [machines[spec.host(name).name] for name in only] or list(machines.values())
             packages.ensure(
-                ["packages.txt"]
-                + ["packages-qemu.txt"] * any(m.host.backend == "qemu" for m in chosen),
+                ["packages.txt"] + ["packages-qemu.txt"] * any(m.host.backend == "qemu" for m in chosen),
                 self._progress,
             )
             self._boot(state, chosen)
@@ -153,8 +152,7 @@ class Lab:
             "run_dir": str(self.run_dir.path),
             "ssh_config": str(self.run_dir.ssh_config),
             "inventories": {
-                network.name: str(self.run_dir.inventory(network.name))
-                for network in state.spec.networks
+                network.name: str(self.run_dir.inventory(network.name)) for network in state.spec.networks
             },
             "networks": {
                 network.name: {
@@ -260,8 +258,7 @@ class Lab:
         ]
         if changed:
             raise LabError(
-                f"lab {after.name} is up with another definition of {', '.join(changed)}: "
-                "take it down first"
+                f"lab {after.name} is up with another definition of {', '.join(changed)}: take it down first"
             )
 
     def _remove_hosts(self, before: State, spec: Spec) -> None:

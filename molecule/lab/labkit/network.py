@@ -69,7 +69,8 @@ class Namespace:
 
     def remove(self) -> None:
         """Take the namespace away, and first what still runs inside: a `lab netns`,
-        say, or a capture. Only this lab's commands put processes there."""
+        say, or a capture. Only this lab's commands put processes there.
+        """
         if self.exists():
             kill_all(self._inside)
             run(["ip", "netns", "delete", self.name])

@@ -50,8 +50,6 @@ def mirror() -> str | None:
 
 
 def _missing(names: list[str]) -> list[str]:
-    shown = run(
-        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names], check=False
-    ).stdout
+    shown = run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names], check=False).stdout
     installed = {line.split()[0] for line in shown.splitlines() if line.endswith(" installed")}
     return [name for name in names if name not in installed]

@@ -91,7 +91,7 @@ def controller_addresses(network: Network) -> list[str]:
 def assign_numbers(spec: Spec, taken: Mapping[str, int]) -> dict[str, int]:
     """A host keeps its number, and so its addresses, for as long as the lab is up."""
     numbers = {host.name: taken[host.name] for host in spec.hosts if host.name in taken}
-    free = (number for number in range(1, 2 ** 16) if number not in set(numbers.values()))
+    free = (number for number in range(1, 2**16) if number not in set(numbers.values()))
     for host in spec.hosts:
         if host.name not in numbers:
             numbers[host.name] = next(free)

@@ -93,9 +93,7 @@ class Process:
         if self.boot_id != _boot_id():
             return False
         stat = _stat(self.pid)
-        return (
-            stat is not None and stat.start_ticks == self.start_ticks and stat.state not in "ZX"
-        )
+        return stat is not None and stat.start_ticks == self.start_ticks and stat.state not in "ZX"
 
 
 def kill_all(chosen: Callable[[int], bool], seconds: float = 10.0) -> None:

@@ -25,9 +25,7 @@ def create_disk(image: Image, disk: Path) -> None:
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image.disk, disk])
 
 
-def command(
-    machine: Machine, image: Image, folder: Path, public_key: str, accelerator: str
-) -> list[str]:
+def command(machine: Machine, image: Image, folder: Path, public_key: str, accelerator: str) -> list[str]:
     """How to boot the host; its console is the process's stdout."""
     ports = [
         word

@@ -205,9 +205,7 @@ class _Parser:
         self.errors.append(f"{where}: {value!r} must be one of {', '.join(choices)}")
         return choices[0]
 
-    def _cidr(
-        self, value: object, where: str, family: type[IPv4Network] | type[IPv6Network]
-    ) -> str | None:
+    def _cidr(self, value: object, where: str, family: type[IPv4Network] | type[IPv6Network]) -> str | None:
         if value is None:
             return None
         try:
