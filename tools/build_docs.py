@@ -46,8 +46,12 @@ def prose(text: str | Sequence[str]) -> str:
         if kind in ("L", "R"):
             label, _comma, target = body.rpartition(",")
             return f"[{label}]({target.strip()})" if kind == "L" else label
-        # O(namespace.name.plugin#type:option) names an option of another plugin.
-        return f"`{body.split(':', 1)[1] if '#' in body else body}`"
+        if kind in ("O", "P", "RV") and "#" in body:
+            # P(plugin#type) names a plugin, O(plugin#type:option) an option of another one.
+            plugin, _hash, rest = body.partition("#")
+            option = rest.partition(":")[2]
+            return f"`{option}` of `{plugin}`" if option else f"`{plugin}`"
+        return f"`{body}`"
 
     return re.sub(r"\s+", " ", MARKUP.sub(replace, joined)).strip()
 
