@@ -14,6 +14,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ HOST_PYTHON = "3.9"
 # The pip that ansible-test of this ansible-core puts into the environments it makes.
 SANITY_PIP = "24.2"
 SANITY_PYTHON = "3.11"
+# How long a scenario may take before it is taken for stuck.
+SCENARIO_SECONDS = 30 * 60
 # What ansible-test does not look at: these are no part of a collection, and its rules are for one.
 DEVELOPMENT = {".ci", "bench", "molecule", "tools"}
 # What a built collection consists of; anything else in the artifact is a leak.
@@ -93,12 +96,32 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
-def run(argv: Sequence[object], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> bool:
-    """Run a command whose output the reader wants to follow; return whether it succeeded."""
-    done = subprocess.run(
-        list(map(str, argv)), cwd=cwd, env=environment(env), stdin=subprocess.DEVNULL, check=False
-    )
-    return done.returncode == 0
+def run(
+    argv: Sequence[object],
+    *,
+    cwd: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    limit: float | None = None,
+) -> bool:
+    """Run a command whose output the reader wants to follow; return whether it succeeded.
+
+    After *limit* seconds it is terminated with all that it started, and has failed.
+    """
+    with subprocess.Popen(
+        list(map(str, argv)),
+        cwd=cwd,
+        env=environment(env),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            return process.wait(limit) == 0
+        except subprocess.TimeoutExpired:
+            say(f"  FAILED {argv[0]} did not end within {limit:g} s")
+            return False
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def check(name: str, argv: Sequence[object], *, env: Mapping[str, str] | None = None) -> Tally:
@@ -279,7 +302,9 @@ def molecule() -> Tally:
     for scenario in sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")):
         say(f"  scenario {scenario}")
         with stopwatch() as elapsed:
-            ok = run([BIN / "molecule", "test", "-s", scenario])
+            ok = run([BIN / "molecule", "test", "-s", scenario], limit=SCENARIO_SECONDS)
+            if not ok:
+                run([BIN / "molecule", "destroy", "-s", scenario], limit=SCENARIO_SECONDS)
         say(f"  {'ok    ' if ok else 'FAILED'} scenario {scenario} ({elapsed()})")
         tally.add(one(ok))
     for report in JUNIT.glob("*.xml"):
