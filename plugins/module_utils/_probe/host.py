@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What else a probe returns: each verdict with its explanation, and the state of this host's libreswan."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import default_directory, iso
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import certificates_from_pem
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import Account
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.verdict import ENCRYPTED, Evidence, judge
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.wire import Route
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import Flow
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
+
+# What the wire shows has a cause of its own where libreswan is not what decides.
+_LIBRESWAN_EXPLAINS = frozenset({"no_sa", "shunt", "clear_unanswered", "no_answer", "bypassed"})
+
+
+@dataclass(frozen=True)
+class Target:
+    """One peer on one network."""
+
+    peer: str
+    network: str
+    route: Route
+
+
+def targets(networks: Iterable[Mapping[str, Any]], member: str) -> tuple[Target, ...]:
+    """Return the peers of *member* on its *networks*, in a stable order."""
+    return tuple(
+        Target(peer, network["name"], Route(network["address"], address))
+        for network in networks
+        for peer, address in sorted(network["peers"].items())
+        if peer != member
+    )
+
+
+def describe(
+    target: Target,
+    evidence: Evidence,
+    *,
+    account: Account | None,
+    claimed: bool,
+    active: bool,
+    exceptions: Collection[str],
+) -> dict[str, Any]:
+    """Return one entry of the module's ``pairs``.
+
+    *account* is what libreswan says went wrong, *claimed* whether it says that there is an SA, *active* whether
+    it runs, and *exceptions* the ports that the kernel lets through in clear text.
+    """
+    verdict = judge(evidence)
+    cause, reason = verdict.cause, verdict.reason
+    if verdict.status != ENCRYPTED and cause in _LIBRESWAN_EXPLAINS:
+        if not active:
+            cause, reason = "service", f"{reason}; libreswan does not run on this host"
+        elif account:
+            reason = f"{reason}; libreswan: {account.clause}"
+            # An SA that exists is not explained by an attempt that failed earlier.
+            cause = cause if evidence.out else account.cause
+        if claimed:
+            reason = f"{reason}; libreswan claims an established SA"
+    return {
+        "peer": target.peer,
+        "network": target.network,
+        "address": target.route.destination,
+        "status": verdict.status,
+        "cause": cause,
+        "reason": reason,
+        "sent": evidence.sent,
+        "replies": evidence.replies,
+        "sent_clear": evidence.sent_clear,
+        "out": _flow(evidence.out),
+        "in": _flow(evidence.inbound),
+        "claimed": claimed,
+        "exceptions": sorted(exceptions),
+    }
+
+
+def _flow(flow: Flow | None) -> dict[str, Any] | None:
+    if flow is None:
+        return None
+    return {
+        "spi": flow.spi,
+        "spis": list(flow.spis),
+        "cipher": flow.cipher,
+        "encap": flow.encap,
+        "mode": flow.mode,
+        "packets_before": flow.packets_before,
+        "packets_after": flow.packets_after,
+    }
+
+
+def read_certificate(run: Runner, nickname: str, directory: str | None) -> dict[str, str] | None:
+    """Return nickname, end and fingerprint of the certificate in NSS; None if there is none."""
+    done = run(
+        ["certutil", "-L", "-d", f"sql:{directory or default_directory()}", "-n", nickname, "-a"], check=False
+    )
+    found = certificates_from_pem(done.stdout) if done.rc == 0 else ()
+    if not found:
+        return None
+    return {"nickname": nickname, "not_after": iso(found[0].not_after), "fingerprint": found[0].fingerprint}
+
+
+def read_service(run: Runner) -> dict[str, bool]:
+    """Return whether the service runs, and whether it starts at boot."""
+
+    def asked(verb: str) -> str:
+        return run(["systemctl", verb, "ipsec.service"], check=False).stdout.strip()
+
+    # 4.10 stays in "reloading" for as long as its policies take to load.
+    return {
+        "active": asked("is-active") in ("active", "reloading"),
+        "enabled": asked("is-enabled") == "enabled",
+    }

@@ -1,0 +1,294 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: probe
+short_description: Find out on the wire whether traffic with each peer is encrypted
+description:
+  - Sends echo requests (ICMP, ICMPv6) with a secret mark from this host's own addresses to each peer, and watches every
+    network interface for the mark. A probe that leaves in clear text is seen, whatever libreswan says; an encrypted one
+    leaves as ESP and is counted by the kernel's SA for exactly this pair of addresses.
+  - Calls a pair encrypted only if no probe left in clear text, the SA to the peer counted every probe, all of them were
+    answered, and the SA from the peer counted every answer.
+  - Proves first that it can see clear text, with a probe on the loopback interface.
+  - Waits for SAs that are still being negotiated. Of two hosts without an SA, the one with the lower address begins and
+    the other one waits a few seconds, because libreswan can go wrong if both begin at once.
+  - Libreswan's journal and its account of itself are read to explain a result, never to find it.
+  - Needs root. Needs nothing but Python and C(ip) on the host.
+author:
+  - underlay.ipsec contributors (@underlay-ipsec)
+extends_documentation_fragment:
+  - underlay.ipsec.attributes
+attributes:
+  check_mode:
+    support: full
+    details: It changes nothing and probes in check mode too.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  member:
+    description: The name of this host among the members.
+    type: str
+    required: true
+  networks:
+    description: The networks that this host is on.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the network.
+        type: str
+        required: true
+      address:
+        description: This host's address on the network.
+        type: str
+        required: true
+      peers:
+        description: Address of each member on the network, by the member's name. This host's own entry is left out.
+        type: dict
+        required: true
+      clear:
+        description: Names of members with which no SA is expected, so that there is none to wait for.
+        type: list
+        elements: str
+        default: []
+  certificate:
+    description: Nickname in NSS of the certificate by which this host authenticates, to return when it expires.
+    type: str
+  nss_dir:
+    description:
+      - Directory of the NSS database.
+      - C(/var/lib/ipsec/nss) by default, or C(/etc/ipsec.d) where the database is there.
+    type: path
+  timeout:
+    description: How long to wait for SAs and answers before measuring, in seconds.
+    type: float
+    default: 30
+  count:
+    description: How many probes to measure with, for each peer.
+    type: int
+    default: 3
+  stage:
+    description: Returned as it is, so that a report can tell this run's results from earlier ones.
+    type: str
+    default: verify
+seealso:
+  - module: underlay.ipsec.report
+  - module: underlay.ipsec.libreswan_info
+"""
+
+EXAMPLES = r"""
+- name: Look at the wire
+  underlay.ipsec.probe:
+    member: h1
+    networks:
+      - name: data
+        address: 10.88.0.11
+        peers:
+          h2: 10.88.0.12
+          h3: 10.88.0.13
+    certificate: underlay-h1
+  register: probe
+"""
+
+RETURN = r"""
+stage:
+  description: The option O(stage).
+  returned: success
+  type: str
+pairs:
+  description: What is true about the traffic to each peer.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    peer:
+      description: Name of the peer.
+      type: str
+    network:
+      description: Name of the network.
+      type: str
+    address:
+      description: The peer's address.
+      type: str
+    status:
+      description:
+        - C(encrypted) as defined above.
+        - C(clear) if a probe left in clear text and the peer answered, or if it answered and encryption is not proven.
+        - C(blocked) if nothing left this host.
+        - C(unreachable) if probes left, in whatever form, and answers are missing; or if the address does not answer at all.
+      type: str
+    cause:
+      description: A word for the kind of finding; empty if encrypted.
+      type: str
+    reason:
+      description: The evidence, and what libreswan says about it; empty if encrypted.
+      type: str
+    sent:
+      description: Probes that were measured.
+      type: int
+    replies:
+      description: Probes that were answered.
+      type: int
+    sent_clear:
+      description: Probes seen leaving this host in clear text.
+      type: int
+    out:
+      description: The kernel's SAs to the peer; null if there is none.
+      type: dict
+      contains:
+        spi:
+          description: The SA that counted most.
+          type: str
+        spis:
+          description: All of them; there can be several for a while.
+          type: list
+          elements: str
+        cipher:
+          description: In libreswan's notation.
+          type: str
+          sample: aes_gcm256
+        encap:
+          description: C(udp) or C(tcp) if ESP is wrapped in it, else null.
+          type: str
+        mode:
+          description: C(transport) or C(tunnel).
+          type: str
+        packets_before:
+          description: Packets counted before the measurement.
+          type: int
+        packets_after:
+          description: Packets counted after the measurement.
+          type: int
+    in:
+      description: The kernel's SAs from the peer, with the keys of RV(pairs[].out); null if there is none.
+      type: dict
+    claimed:
+      description: Whether libreswan says that a Child SA with the peer is established.
+      type: bool
+    exceptions:
+      description: What the kernel lets through in clear text beside that, as entries of libreswan's policy files.
+      type: list
+      elements: str
+      sample: ["10.88.0.0/24 tcp 0 22"]
+certificate:
+  description: C(nickname), C(not_after) (UTC) and C(fingerprint) of the certificate; null if it is not there.
+  returned: success
+  type: dict
+libreswan:
+  description: Version of libreswan; null if it is not installed.
+  returned: success
+  type: str
+  sample: "4.10"
+service:
+  description: Whether the service is C(active) and C(enabled).
+  returned: success
+  type: dict
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import detect
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import read_traffic
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import read_accounts
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.host import (
+    describe,
+    read_certificate,
+    read_service,
+    targets,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.observe import Kernel, observe
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.wire import Wire
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import (
+    Policies,
+    read_policies,
+    read_states,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
+
+
+def argument_spec() -> dict[str, Any]:
+    """Return what the module takes."""
+    return {
+        "member": {"type": "str", "required": True},
+        "networks": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                "name": {"type": "str", "required": True},
+                "address": {"type": "str", "required": True},
+                "peers": {"type": "dict", "required": True},
+                "clear": {"type": "list", "elements": "str", "default": []},
+            },
+        },
+        "certificate": {"type": "str"},
+        "nss_dir": {"type": "path"},
+        "timeout": {"type": "float", "default": 30},
+        "count": {"type": "int", "default": 3},
+        "stage": {"type": "str", "default": "verify"},
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec(), supports_check_mode=True)
+    if module.params["count"] < 1:
+        module.fail_json(msg=f"count is {module.params['count']}; at least one probe is needed")
+    try:
+        module.exit_json(changed=False, stage=module.params["stage"], **_run(module.params))
+    except IpsecError as error:
+        module.fail_json(msg=str(error))
+    except PermissionError as error:
+        module.fail_json(msg=f"root is needed to look at the wire (become: true): {error.strerror}")
+
+
+def _run(params: dict[str, Any]) -> dict[str, Any]:
+    run = host_runner()
+    peers = targets(params["networks"], params["member"])
+    unprotected = {(network["name"], peer) for network in params["networks"] for peer in network["clear"]}
+    routes = [target.route for target in peers]
+    clear = {target.route for target in peers if (target.network, target.peer) in unprotected}
+    kernel = Kernel(lambda: read_states(run), lambda: Policies(read_policies(run)))
+    with Wire(route.source for route in routes) as wire:
+        wire.check_tap(route.family for route in routes)
+        evidence = observe(
+            wire, kernel, routes, clear=clear, timeout=params["timeout"], count=params["count"]
+        )
+    dialect = detect(run)
+    service = read_service(run)
+    claimed = {entry["peer"] for entry in read_traffic(run)}
+    accounts = read_accounts(run, time.time(), (route.destination for route in routes))
+    policies = kernel.policies()
+    return {
+        "pairs": [
+            describe(
+                target,
+                evidence[target.route],
+                account=accounts.get(target.route.destination),
+                claimed=target.route.destination in claimed,
+                active=service["active"],
+                exceptions=policies.exceptions(target.route.source, target.route.destination),
+            )
+            for target in peers
+        ],
+        "certificate": read_certificate(run, params["certificate"], params["nss_dir"])
+        if params["certificate"]
+        else None,
+        "libreswan": f"{dialect.major}.{dialect.minor}" if dialect else None,
+        "service": service,
+    }
+
+
+if __name__ == "__main__":
+    main()
