@@ -88,7 +88,7 @@ def parse_ssh_client(environment: Mapping[str, str]) -> str | None:
 
 def parse_libreswan_version(text: str) -> str | None:
     """Return the release in the output of ``ipsec --version``, for example ``4.10``; None if it is not libreswan's."""
-    match = re.search(r"\bLibreswan v?(\d[\w.]*)", text)
+    match = re.search(r"\bLibreswan [Uv]?(\d[\w.]*)", text)
     return match.group(1) if match else None
 
 

@@ -311,14 +311,18 @@ def _clear_order(entry: ClearEntry) -> tuple[Any, ...]:
 
 
 def _check_validity(values: Mapping[str, Any], problems: Problems) -> None:
-    names = ("ipsec_ca_validity_days", "ipsec_cert_validity_days", "ipsec_cert_renew_before_days")
-    for name in names:
-        days = values[name]
-        if days is not None and not 0 < days <= _LONGEST_VALIDITY_DAYS:
+    def days(name: str) -> int | None:
+        value: int | None = values[name]
+        if value is not None and not 0 < value <= _LONGEST_VALIDITY_DAYS:
             problems.add(
-                f"{days} days cannot be", f"Set it to 1 to {_LONGEST_VALIDITY_DAYS} days", variable=name
+                f"{value} days cannot be", f"Set it to 1 to {_LONGEST_VALIDITY_DAYS} days", variable=name
             )
-    authority, certificate, renewal = (values[name] for name in names)
+            return None
+        return value
+
+    authority = days("ipsec_ca_validity_days")
+    certificate = days("ipsec_cert_validity_days")
+    renewal = days("ipsec_cert_renew_before_days")
     if authority and certificate and certificate > authority:
         problems.add(
             f"a certificate of {certificate} days would outlive its CA of {authority} days",

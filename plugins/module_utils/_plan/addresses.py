@@ -136,7 +136,8 @@ def _choose(
     return next(iter(addresses), None)
 
 
-def _literal(text: str | None) -> Address | None:
+def literal_address(text: str | None) -> Address | None:
+    """Return the address that *text* is, or None if it is a name or nothing."""
     try:
         return ipaddress.ip_address(text) if text else None
     except ValueError:
@@ -170,7 +171,7 @@ def member_addresses(
                 host=host.name,
             )
         return result
-    literal = _literal(host.ansible_host)
+    literal = literal_address(host.ansible_host)
     result = {}
     for network in networks.values():
         if literal is not None and literal in network.cidr:

@@ -34,6 +34,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._model.variables im
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.addresses import (
     check_unique,
     default_networks,
+    literal_address,
     member_addresses,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.exceptions import (
@@ -166,6 +167,21 @@ def _member_addresses(
     return addresses
 
 
+def _check_controller(hosts: Sequence[Host], networks: Sequence[Network], problems: Problems) -> None:
+    """Find hosts that Ansible would lose, because it connects through a network from an address that nobody knows."""
+    for host in hosts:
+        address = literal_address(host.ansible_host)
+        if address is None or host.facts is None or host.facts.controller_address is not None:
+            continue
+        if any(address in network.cidr for network in networks):
+            problems.add(
+                f"Ansible connects to {address} inside a network, and the host cannot tell from where",
+                "Put the controller's address into ipsec_clear and set ipsec_exempt_controller to false",
+                variable="ipsec_exempt_controller",
+                host=host.name,
+            )
+
+
 def make_plan(
     hosts: Sequence[Host],
     group: str,
@@ -221,6 +237,8 @@ def make_plan(
                 problems=problems,
                 warnings=warnings,
             )
+    if cluster.settings is not None and cluster.settings.exempt_controller:
+        _check_controller(hosts, networks or (), problems)
     if problems or cluster.settings is None or networks is None:
         raise ProblemsError(problems)
 
@@ -228,7 +246,7 @@ def make_plan(
     for network in networks:
         warnings += member_warnings(network, list(members.values()))
     if cluster.settings.enforcement == "private":
-        warnings += gateway_warnings(hosts, members, networks)
+        warnings += gateway_warnings(hosts, members, networks, cluster.settings.exempt_controller)
     if cluster.settings.exempt_controller:
         warnings += controller_warnings(hosts, members)
     taken = frozenset(address for member in members.values() for address in member.addresses.values())

@@ -69,15 +69,19 @@ def member_warnings(network: Network, members: Sequence[Member]) -> list[str]:
 
 
 def gateway_warnings(
-    hosts: Sequence[Host], members: Mapping[str, Member], networks: Sequence[Network]
+    hosts: Sequence[Host], members: Mapping[str, Member], networks: Sequence[Network], exempt_controller: bool
 ) -> list[str]:
     """Return a warning for each default gateway inside a network whose own traffic the members would drop."""
     affected: dict[tuple[str, Address], list[str]] = {}
     taken = {address for member in members.values() for address in member.addresses.values()}
     for host in hosts:
-        for route in host.facts.default_routes if host.facts else ():
+        if host.facts is None:
+            continue
+        for route in host.facts.default_routes:
+            gateway = route.gateway
+            if exempt_controller and gateway == host.facts.controller_address:
+                continue
             for network in networks:
-                gateway = route.gateway
                 if (
                     gateway is not None
                     and gateway in network.cidr
