@@ -65,7 +65,9 @@ class Entitlement:
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
+    """A request that asks for what its member is entitled to, and nothing else."""
+
     entitlement: Entitlement
     csr: x509.CertificateSigningRequest
     public_key: bytes
@@ -100,7 +102,7 @@ def sign(
     return sorted(issued)
 
 
-def issue(authority: Authority, request: _Request, now: datetime) -> x509.Certificate:
+def issue(authority: Authority, request: Request, now: datetime) -> x509.Certificate:
     """Return a certificate for an accepted *request*, valid no longer than the CA."""
     ca = authority.certificate
     names = request.entitlement
@@ -127,12 +129,12 @@ def issue(authority: Authority, request: _Request, now: datetime) -> x509.Certif
     )
 
 
-def _accept(requests: Mapping[str, str], entitlements: Mapping[str, Entitlement]) -> list[_Request]:
-    accepted: list[_Request] = []
+def _accept(requests: Mapping[str, str], entitlements: Mapping[str, Entitlement]) -> list[Request]:
+    accepted: list[Request] = []
     problems: list[Problem] = []
     for member, pem in requests.items():
         try:
-            accepted.append(_check(pem, entitlements[member]))
+            accepted.append(check_request(pem, entitlements[member]))
         except ProblemsError as error:
             problems.extend(error.problems)
     problems.extend(_shared_keys(accepted))
@@ -141,8 +143,8 @@ def _accept(requests: Mapping[str, str], entitlements: Mapping[str, Entitlement]
     return accepted
 
 
-def _check(pem: str, names: Entitlement) -> _Request:
-    """Return the request in *pem* if it asks for nothing but what *names* allows."""
+def check_request(pem: str, names: Entitlement) -> Request:
+    """Return the request in *pem* if it asks for what *names* says, exactly; raise `ProblemsError` if not."""
     csr = _load(pem, names.member)
     problems = []
     if not _signed_by_itself(csr):
@@ -167,7 +169,7 @@ def _check(pem: str, names: Entitlement) -> _Request:
     public_key = csr.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    return _Request(names, csr, public_key)
+    return Request(names, csr, public_key)
 
 
 def _load(pem: str, member: str) -> x509.CertificateSigningRequest:
@@ -233,7 +235,7 @@ def _listed(dns: Iterable[str], ip: Iterable[str], other: Iterable[str] = ()) ->
     )
 
 
-def _shared_keys(accepted: Iterable[_Request]) -> list[Problem]:
+def _shared_keys(accepted: Iterable[Request]) -> list[Problem]:
     """Return a problem for each member that has the key of another one, as cloned machines do."""
     owners: dict[bytes, str] = {}
     problems = []
@@ -251,7 +253,7 @@ def _shared_keys(accepted: Iterable[_Request]) -> list[Problem]:
     return problems
 
 
-def _serves(leaf: x509.Certificate | None, request: _Request, authority: Authority, now: datetime) -> bool:
+def _serves(leaf: x509.Certificate | None, request: Request, authority: Authority, now: datetime) -> bool:
     """Return whether *leaf* is what *request* would get, so that it need not be signed again."""
     if leaf is None or _public_key(leaf) != request.public_key:
         return False

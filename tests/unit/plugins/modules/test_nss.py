@@ -1,0 +1,387 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two modules together, on a real NSS database, with real signatures.
+
+In the order: missing input, check mode, create, idempotent, update, absent.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import CertutilDatabase, Content
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import Names
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import Authority
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import (
+    Entitlement,
+    check_request,
+    issue,
+    sign,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed, host_runner
+from ansible_collections.underlay.ipsec.plugins.modules import nss_certificate, nss_request
+from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
+
+pytestmark = pytest.mark.skipif(shutil.which("certutil") is None, reason="certutil is not installed")
+
+
+class Host:
+    """A host with libreswan's NSS directory, and the control node with its CA."""
+
+    def __init__(self, root: Path) -> None:
+        self.nss_dir = root / "nss"
+        self.folder = Folder(str(root / "ca"))
+        opened = self.folder.ensure(pki.PASSPHRASE, "ecdsa-p384", 3650, pki.NOW)
+        assert opened.authority is not None
+        self.ca_certificate: str | None = opened.authority.pem
+
+    def request(self, *, check: bool = False, force: bool = False, **changes: Any) -> dict[str, Any]:
+        """Run nss_request; *changes* are to the slice."""
+        params = {
+            "certificate": pki.slice_certificate(**changes),
+            "ca_certificate": self.ca_certificate,
+            "ca_nickname": "underlay-ca",
+            "nss_dir": str(self.nss_dir),
+            "force": force,
+        }
+        return nss_request._run(params, check=check)
+
+    def sign(self, request: dict[str, Any], **changes: Any) -> str:
+        """Sign a request and return the certificate."""
+        entitlement = Entitlement.from_slice("h1", pki.slice_certificate(**changes))
+        sign(self.folder, pki.PASSPHRASE, {"h1": request["csr"]}, {"h1": entitlement}, pki.NOW)
+        return Path(self.folder.issued("h1")).read_text()
+
+    def certificate(self, certificate: str | None, *, check: bool = False, **changes: Any) -> dict[str, Any]:
+        """Run nss_certificate."""
+        params = {
+            "state": "present",
+            "nickname": "underlay-h1",
+            "certificate": certificate,
+            "ca_certificate": self.ca_certificate,
+            "ca_nickname": "underlay-ca",
+            "remove_ca": False,
+            "nss_dir": str(self.nss_dir),
+            **changes,
+        }
+        return nss_certificate._run(params, check=check)
+
+    def enrol(self, *, force: bool = False, **changes: Any) -> dict[str, Any]:
+        """Do all three steps."""
+        return self.certificate(self.sign(self.request(force=force, **changes), **changes))
+
+    def content(self) -> Content:
+        """Return what the database holds."""
+        return CertutilDatabase(host_runner(), str(self.nss_dir)).content()
+
+    def files(self) -> set[str]:
+        """Return the names of the files in the NSS directory."""
+        return {path.name for path in self.nss_dir.iterdir()}
+
+    def certutil(self, *arguments: str, text: str = "") -> None:
+        """Do what an administrator might."""
+        subprocess.run(
+            ["certutil", *arguments, "-d", f"sql:{self.nss_dir}"],
+            input=text.encode(),
+            check=True,
+            capture_output=True,
+        )
+
+    def assert_tidy(self) -> None:
+        """There is the CA, one certificate with its key, and nothing else."""
+        content = self.content()
+        assert {entry.nickname: entry.trust for entry in content.entries} == {
+            "underlay-ca": "CT,,",
+            "underlay-h1": "u,u,u",
+        }
+        assert [len(entry.certificates) for entry in content.entries] == [1, 1]
+        assert len(content.keys) == 1
+        assert not content.orphans()
+        assert self.files() == {"cert9.db", "key4.db", "pkcs11.txt"}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """Return a host that has nothing yet."""
+    return Host(tmp_path)
+
+
+@pytest.mark.parametrize("ca", [True, False])
+def test_check_mode_on_a_host_with_nothing(host: Host, ca: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_installed(argv: Sequence[str], **_options: Any) -> Completed:
+        return Completed(tuple(argv), 127, "", "")
+
+    monkeypatch.setattr(nss_request, "host_runner", lambda: nothing_installed)
+    host.ca_certificate = host.ca_certificate if ca else None
+    answer = host.request(check=True)
+    assert (answer["changed"], answer["state"], answer["csr"]) == (True, "requested", None)
+    assert answer["reason"] == ("missing" if ca else "there is no CA yet")
+    assert answer["diff"]["before"] == {}
+    assert answer["diff"]["after"]["request"]["names"] == ["dns:h1", "ip:10.88.0.11"]
+    assert not host.nss_dir.exists()
+
+
+def test_check_mode_of_the_import_on_a_host_with_nothing(host: Host) -> None:
+    answer = host.certificate(pki.leaf().pem, check=True, ca_certificate=pki.authority().pem)
+    assert answer["changed"]
+    assert [*answer["diff"]["after"]] == ["underlay-h1", "underlay-ca"]
+    assert not host.nss_dir.exists()
+
+
+def test_create(host: Host) -> None:
+    request = host.request()
+    assert (request["changed"], request["state"], request["reason"]) == (True, "requested", "missing")
+    assert "PRIVATE KEY" not in str(request)
+    certificate = host.sign(request)
+    foretold = host.certificate(certificate, check=True)
+    done = host.certificate(certificate)
+    assert (done["changed"], done["rotated"]) == (True, False)
+    assert foretold == done
+    host.assert_tidy()
+
+
+def test_idempotent(host: Host) -> None:
+    done = host.enrol()
+    before = {path.name: path.read_bytes() for path in host.nss_dir.iterdir()}
+    for check in (True, False):
+        request = host.request(check=check)
+        assert (request["changed"], request["state"], request["csr"]) == (False, "valid", None)
+        assert request["diff"]["before"] == request["diff"]["after"]
+        assert {key: request[key] for key in ("fingerprint", "serial", "not_after")} == {
+            key: done[key] for key in ("fingerprint", "serial", "not_after")
+        }
+        certificate = Path(host.folder.issued("h1")).read_text()
+        assert host.certificate(certificate, check=check)["changed"] is False
+    assert {path.name: path.read_bytes() for path in host.nss_dir.iterdir()} == before
+    assert len(host.folder.ledger.read()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "force", "reason"),
+    [
+        ({"ip": ["10.88.0.99", "fd00::1"]}, False, "names changed"),
+        ({"dns": ["h1", "h1.example.org"]}, False, "names changed"),
+        ({"key_type": "ecdsa-p256"}, False, "key type changed"),
+        ({"key_type": "rsa-3072"}, False, "key type changed"),
+        ({"subject": {"CN": "new", "O": "underlay.ipsec"}}, False, "subject changed"),
+        ({"renew_before_days": 1825}, False, "expires"),
+        ({}, True, "forced"),
+    ],
+)
+def test_update(host: Host, changes: dict[str, Any], force: bool, reason: str) -> None:
+    first = host.enrol()
+    foretold = host.request(check=True, force=force, **changes)
+    request = host.request(force=force, **changes)
+    assert (request["changed"], request["reason"]) == (True, reason)
+    assert {**foretold, "csr": request["csr"]} == request
+    done = host.certificate(host.sign(request, **changes))
+    assert (done["changed"], done["rotated"]) == (True, True)
+    assert done["fingerprint"] != first["fingerprint"]
+    host.assert_tidy()
+    if reason != "expires":
+        assert host.request(**changes)["changed"] is False
+
+
+def test_many_updates_leave_nothing_behind(host: Host) -> None:
+    for number in range(3):
+        host.enrol(force=number > 0)
+    host.assert_tidy()
+    entry = host.content().entry("underlay-h1")
+    assert entry is not None
+    assert entry.certificates[0].subject["OU"] == "gen3"
+
+
+def test_a_request_is_taken_up_again(host: Host) -> None:
+    first = host.request()
+    again = host.request()
+    assert again["csr"] == first["csr"]
+    certificate = host.sign(first)
+    assert host.sign(again) == certificate
+    assert len(host.folder.ledger.read()) == 1
+    host.certificate(certificate)
+    host.assert_tidy()
+
+
+def test_a_request_that_no_longer_fits_is_replaced_with_its_key(host: Host) -> None:
+    first = host.request()
+    second = host.request(ip=["10.88.0.99"])
+    assert second["csr"] != first["csr"]
+    assert len(host.content().keys) == 1
+
+
+def test_a_request_that_is_no_longer_needed_is_forgotten_with_its_key(host: Host) -> None:
+    host.enrol()
+    host.request(force=True)
+    assert len(host.content().keys) == 2
+    for check in (True, False):
+        answer = host.request(check=check)
+        assert (answer["changed"], answer["state"]) == (True, "valid")
+    host.assert_tidy()
+    assert host.request()["changed"] is False
+
+
+def test_a_request_whose_key_is_gone_is_replaced(host: Host) -> None:
+    first = host.request()
+    (key_id,) = host.content().keys
+    host.certutil("-F", "-k", key_id)
+    assert host.request()["csr"] != first["csr"]
+    assert len(host.content().keys) == 1
+
+
+def test_killed_while_the_key_is_generated(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = CertutilDatabase.create_request
+
+    def killed(self: CertutilDatabase, *arguments: Any) -> Any:
+        create(self, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CertutilDatabase, "create_request", killed)
+    with pytest.raises(KeyboardInterrupt):
+        host.request()
+    monkeypatch.undo()
+    assert len(host.content().keys) == 1
+    host.enrol()
+    host.assert_tidy()
+
+
+STEPS = ("add", "rename", "delete_key", "delete_certificate")
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("nth", [1, 2])
+def test_killed_in_the_middle_of_a_replacement(
+    host: Host, monkeypatch: pytest.MonkeyPatch, step: str, nth: int
+) -> None:
+    host.enrol()
+    request = host.request(force=True)
+    certificate = host.sign(request)
+    real = getattr(CertutilDatabase, step)
+    calls = []
+
+    def killed(self: CertutilDatabase, *arguments: str) -> None:
+        calls.append(arguments)
+        if len(calls) == nth:
+            raise KeyboardInterrupt
+        real(self, *arguments)
+
+    monkeypatch.setattr(CertutilDatabase, step, killed)
+    try:
+        host.certificate(certificate)
+    except KeyboardInterrupt:
+        pass
+    else:
+        assert len(calls) < nth
+    monkeypatch.undo()
+    answer = host.request()
+    if answer["state"] == "requested":
+        host.certificate(host.sign(answer))
+    host.assert_tidy()
+    assert host.request()["changed"] is False
+
+
+def test_trust_is_put_right_without_a_new_certificate(host: Host) -> None:
+    host.enrol()
+    host.certutil("-M", "-n", "underlay-ca", "-t", ",,")
+    host.certutil("-M", "-n", "underlay-h1", "-t", "P,,")
+    for check in (True, False):
+        answer = host.request(check=check)
+        assert (answer["changed"], answer["state"]) == (True, "valid")
+        assert answer["diff"]["before"]["underlay-ca"]["trust"] == ",,"
+        assert answer["diff"]["after"]["underlay-ca"]["trust"] == "CT,,"
+    host.assert_tidy()
+    assert host.request()["changed"] is False
+
+
+def test_another_ca(host: Host, tmp_path: Path) -> None:
+    host.enrol()
+    other = Host(tmp_path / "other")
+    other.nss_dir = host.nss_dir
+    answer = other.request()
+    assert answer["reason"] == "issued by another CA"
+    done = other.certificate(other.sign(answer))
+    assert done["rotated"]
+    other.assert_tidy()
+    assert other.request()["changed"] is False
+
+
+def test_foreign_entries_stay(host: Host) -> None:
+    host.request()
+    mine = pki.leaf(subject=pki.name("mine"), issuer=pki.authority(5))
+    host.certutil("-A", "-a", "-n", "mine", "-t", "CT,C,C", text=mine.pem)
+    foreign = CertutilDatabase(host_runner(), str(host.nss_dir)).create_request(
+        "ecdsa-p256", "CN=raw", Names.of(["raw"], [])
+    )
+    host.enrol()
+    host.enrol(force=True)
+    host.certificate(None, state="absent", remove_ca=True)
+    content = host.content()
+    assert [(entry.nickname, entry.trust) for entry in content.entries] == [("mine", "CT,C,C")]
+    assert content.keys == {foreign.public_key.key_id}
+
+
+def test_somebody_put_two_certificates_under_the_nickname(host: Host) -> None:
+    request = host.request()
+    host.certificate(host.sign(request))
+    subject = x509.load_pem_x509_csr(request["csr"].encode()).subject
+    twin = pki.leaf(subject=subject, issuer=pki.authority(5))
+    host.certutil("-A", "-a", "-n", "underlay-h1", "-t", ",,", text=twin.pem)
+    answer = host.request()
+    assert answer["reason"] == "several certificates with one nickname"
+    host.certificate(host.sign(answer))
+    host.assert_tidy()
+
+
+def test_a_forged_certificate_is_refused_and_the_old_one_stays(host: Host) -> None:
+    host.enrol()
+    request = host.request(force=True)
+    genuine = host.folder.open(pki.PASSPHRASE, pki.NOW)
+    forger = Authority(genuine.certificate, pki.key(7))
+    names = Entitlement.from_slice("h1", pki.slice_certificate())
+    forged = issue(forger, check_request(request["csr"], names), pki.NOW)
+    text = forged.public_bytes(serialization.Encoding.PEM).decode()
+    with pytest.raises(ProblemsError, match="NSS does not accept the certificate"):
+        host.certificate(text)
+    host.certificate(host.sign(request))
+    host.assert_tidy()
+
+
+def test_the_private_key_is_elsewhere(host: Host, tmp_path: Path) -> None:
+    host.request()
+    other = Host(tmp_path / "other")
+    host.ca_certificate = other.ca_certificate
+    with pytest.raises(ProblemsError, match="private key of the certificate"):
+        host.certificate(other.sign(other.request()))
+
+
+@pytest.mark.parametrize("remove_ca", [True, False])
+def test_absent(host: Host, remove_ca: bool) -> None:
+    host.enrol()
+    host.request(force=True)
+    foretold = host.certificate(None, state="absent", remove_ca=remove_ca, check=True)
+    done = host.certificate(None, state="absent", remove_ca=remove_ca)
+    assert foretold == done
+    assert done["changed"]
+    assert [entry.nickname for entry in host.content().entries] == ([] if remove_ca else ["underlay-ca"])
+    assert not host.content().keys
+    assert host.files() == {"cert9.db", "key4.db", "pkcs11.txt"}
+    assert host.certificate(None, state="absent", remove_ca=remove_ca)["changed"] is False
+
+
+def test_absent_on_a_host_with_nothing(host: Host) -> None:
+    assert host.certificate(None, state="absent", remove_ca=True)["changed"] is False
+    assert not host.nss_dir.exists()
+
+
+def test_a_damaged_database(host: Host) -> None:
+    host.enrol()
+    (host.nss_dir / "cert9.db").write_bytes(b"not a database")
+    with pytest.raises(CommandError, match="certutil"):
+        host.request()

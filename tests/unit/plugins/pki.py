@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Certificates of all sorts, for the tests of the CA and of NSS."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
+    Certificate,
+    certificate_from_pem,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import Authority, certify
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import generate
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+if TYPE_CHECKING:
+    from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import PrivateKey
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+DAY = timedelta(days=1)
+PASSPHRASE = "correct horse battery staple"
+
+
+@cache
+def key(number: int = 0, key_type: str = "ecdsa-p384") -> PrivateKey:
+    """Return the same key for the same arguments, because making one takes time."""
+    del number
+    return generate(key_type)
+
+
+@cache
+def authority(number: int = 0, validity_days: int = 3650) -> Authority:
+    """Return a CA; another one for another number."""
+    return certify(key(1000 + number), validity_days, NOW)
+
+
+def slice_certificate(member: str = "h1", **changes: Any) -> dict[str, Any]:
+    """Return the ``certificate`` of a member's slice of the plan."""
+    number = int(member.removeprefix("h"))
+    return {
+        "nickname": f"underlay-{member}",
+        "subject": {"CN": member, "O": "underlay.ipsec"},
+        "dns": [member],
+        "ip": [f"10.88.0.{10 + number}"],
+        "key_type": "ecdsa-p384",
+        "validity_days": 1825,
+        "renew_before_days": 183,
+        **changes,
+    }
+
+
+def name(common_name: str, unit: str | None = None, organization: str = "underlay.ipsec") -> x509.Name:
+    """Return a distinguished name."""
+    attributes = [
+        x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization),
+        x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name),
+    ]
+    if unit is not None:
+        attributes.insert(1, x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, unit))
+    return x509.Name(attributes)
+
+
+def alternative_names(dns: Sequence[str], ip: Sequence[str], uri: Sequence[str] = ()) -> x509.GeneralNames:
+    """Return subject alternative names."""
+    names: list[x509.GeneralName] = [x509.DNSName(text) for text in dns]
+    names += [x509.IPAddress(ipaddress.ip_address(text)) for text in ip]
+    names += [x509.UniformResourceIdentifier(text) for text in uri]
+    return x509.GeneralNames(names)
+
+
+def request(
+    subject: x509.Name | None = None,
+    names: x509.GeneralNames | None = None,
+    private_key: PrivateKey | None = None,
+) -> str:
+    """Return a certificate request in PEM, by default that of h1."""
+    signer = private_key or key()
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject or name("h1"))
+    builder = builder.add_extension(
+        x509.SubjectAlternativeName(names or alternative_names(["h1"], ["10.88.0.11"])), critical=False
+    )
+    return builder.sign(signer, hashes.SHA384()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def leaf(
+    subject: x509.Name | None = None,
+    names: x509.GeneralNames | None = None,
+    private_key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+    issuer: Authority | None = None,
+    starts: datetime = NOW - DAY,
+    ends: datetime = NOW + 1825 * DAY,
+) -> Certificate:
+    """Return a certificate as a host reads it, by default one that serves for h1."""
+    ca = issuer or authority()
+    owner = private_key or key()
+    identifier = x509.SubjectKeyIdentifier.from_public_key(ca.key.public_key())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject or name("h1"))
+        .issuer_name(ca.certificate.subject)
+        .public_key(owner.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(starts)
+        .not_valid_after(ends)
+        .add_extension(
+            x509.SubjectAlternativeName(names or alternative_names(["h1"], ["10.88.0.11"])), critical=False
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
+        )
+        .sign(ca.key, hashes.SHA384())
+    )
+    return certificate_from_pem(certificate.public_bytes(serialization.Encoding.PEM).decode())
+
+
+def as_host_sees(ca: Authority) -> Certificate:
+    """Return the CA's certificate as a host reads it."""
+    return certificate_from_pem(ca.pem)
