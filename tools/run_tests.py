@@ -85,6 +85,7 @@ def stopwatch() -> Iterator[Callable[[], str]]:
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment in which every tool runs: .venv first, this collection importable."""
+    plain = {} if sys.stdout.isatty() else {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
     return {
         "HOME": str(Path.home()),
         **os.environ,
@@ -92,6 +93,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "ANSIBLE_COLLECTIONS_PATH": str(CACHE / "collections"),
         "ANSIBLE_HOME": str(CACHE / "ansible"),
         "PYTHONDONTWRITEBYTECODE": "1",
+        **plain,
         **(extra or {}),
     }
 
@@ -190,7 +192,7 @@ def lint() -> Tally:
     tally.add(check(f"vermin for Python {HOST_PYTHON}", host_python))
     tally.add(check("yamllint", [BIN / "yamllint", "--strict", "."]))
     tally.add(check("shellcheck", ["shellcheck", *filter(is_shell, project_files())]))
-    tally.add(check("ansible-lint", [BIN / "ansible-lint", "--strict", "-q", "--nocolor"]))
+    tally.add(check("ansible-lint", [BIN / "ansible-lint", "--strict", "-q"]))
     return tally
 
 
@@ -249,7 +251,7 @@ def sanity() -> Tally:
     # Without a repository of its own it would find ours, in which the copy is ignored.
     subprocess.run(["git", "init", "--quiet"], cwd=tree, check=True)
     ok = run(
-        [BIN / "ansible-test", "sanity", "--python", SANITY_PYTHON, "--junit", "--color", "no"],
+        [BIN / "ansible-test", "sanity", "--python", SANITY_PYTHON, "--junit"],
         cwd=tree,
         env={"HOME": str(sanity_home())},
     )
