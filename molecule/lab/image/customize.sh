@@ -15,6 +15,11 @@ mv "$root"/var/cache/apt/archives/*.deb "$root/srv/packages/"
 
 cp -rT --no-preserve=ownership "$here/overlay" "$root"
 
+# From here on the offline repository is the only one. Its lists are in the image:
+# without them, Ansible's cache_valid_time takes the new, empty folder for fresh.
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin
+chroot "$root" apt-get update -qq
+
 # What makes a boot slow or noisy and serves no purpose on a lab host.
 for unit in \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \

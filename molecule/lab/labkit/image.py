@@ -75,7 +75,7 @@ def ensure(release: str, flavour: str, progress: Progress) -> Image:
     with _locked(cache / f".{name}.lock"):
         if image.path.is_dir():
             return image
-        work = cache / f".{name}.building"
+        work = _work(name)
         # Whoever holds the lock is the only builder: this is a dead one's.
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
@@ -92,20 +92,23 @@ def ensure(release: str, flavour: str, progress: Progress) -> Image:
 
 def clean(in_use: set[Path]) -> list[Path]:
     """Remove every image that no lab uses; returns the ones that stay."""
-    cache = cache_dir()
-    if not cache.is_dir():
-        return []
     kept = []
-    for entry in cache.iterdir():
-        if entry in in_use:
-            kept.append(entry)
-        elif entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-    if not kept:
-        cache.rmdir()
+    for lock in sorted(cache_dir().glob(".*.lock")):
+        name = lock.name.removeprefix(".").removesuffix(".lock")
+        path = cache_dir() / name
+        if path in in_use:
+            kept.append(path)
+            continue
+        # Waits for a build that is under way. The empty lock files stay: whoever
+        # waits for one must not be left with a file that nobody else can see.
+        with _locked(lock):
+            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(_work(name), ignore_errors=True)
     return kept
+
+
+def _work(name: str) -> Path:
+    return cache_dir() / f".{name}.building"
 
 
 @contextmanager
@@ -128,6 +131,7 @@ def _build(release: str, flavour: str, image: Image) -> None:
             "setpriv", "--pdeathsig", "KILL", "--",
             "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--",
             "mmdebstrap", "--mode=root", "--variant=apt", "--format=directory",
+            "--skip=cleanup/apt",
             *(f"--aptopt={option}" for option in _APT_OPTIONS),
             *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
             f"--include={','.join(include)}",

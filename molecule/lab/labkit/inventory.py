@@ -9,7 +9,7 @@ from typing import Any
 from . import plan
 from .paths import RunDir
 from .plan import Machine
-from .spec import Spec
+from .spec import LAB_GROUP, Spec
 
 
 def render(spec: Spec, machines: Sequence[Machine], run_dir: RunDir, network: str) -> str:
@@ -29,9 +29,15 @@ def render(spec: Spec, machines: Sequence[Machine], run_dir: RunDir, network: st
         "ansible_ssh_pipelining": True,
         "lab_name": spec.name,
         "lab_namespace": run_dir.namespace,
-        "lab_controller": {entry.name: plan.controller_addresses(entry) for entry in spec.networks},
+        "lab_controller": {entry.name: [address.partition("/")[0] for address in plan.controller_addresses(entry)]
+            for entry in spec.networks},
     }
-    groups = {"ipsec": {"hosts": hosts, "vars": common}}
+    # Not variables of `all`: the controller's own localhost must not see them.
+    groups: dict[str, Any] = {LAB_GROUP: {"hosts": hosts, "vars": common}}
+    for machine in machines:
+        if machine.name in hosts:
+            for group in machine.host.groups:
+                groups.setdefault(group, {"hosts": {}})["hosts"][machine.name] = {}
     return json.dumps({"all": {"children": groups}}, indent=2) + "\n"
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from .network import Namespace
 from .paths import RunDir, existing_runs, run_dir
 from .plan import Machine
 from .progress import Progress
-from .spec import Spec, parse
+from .spec import Host, Spec, parse
 from .ssh import Ssh
 
 T = TypeVar("T")
@@ -250,7 +250,7 @@ class Lab:
             f"{kind} {old.name}"
             for kind, olds, news in (
                 ("network", before.networks, after.networks),
-                ("host", before.hosts, after.hosts),
+                ("host", _machines_only(before.hosts), _machines_only(after.hosts)),
             )
             for old in olds
             for new in news
@@ -293,6 +293,11 @@ def images_in_use() -> set[Path]:
     """The images under the disks of any lab."""
     states = (State.load(run.state) for run in existing_runs())
     return {Path(path) for state in states if state for path in state.images.values()}
+
+
+def _machines_only(hosts: Sequence[Host]) -> list[Host]:
+    """The hosts without what only the inventory has to know."""
+    return [replace(host, groups=()) for host in hosts]
 
 
 def _same_file(handle: int, path: Path) -> bool:

@@ -23,7 +23,11 @@ MINIMUM_MEMORY = 192
 _NETWORK_NAME = re.compile(r"[a-z][a-z0-9]{0,11}")
 _HOST_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _LAB_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-_RESERVED_HOSTS = ("all", "ipsec", "ungrouped", "localhost", "controller")
+_GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")
+# Every host is in this inventory group, whatever its own groups are.
+LAB_GROUP = "lab"
+DEFAULT_GROUPS = ("ipsec",)
+_RESERVED_HOSTS = ("all", "ungrouped", "localhost", LAB_GROUP, *DEFAULT_GROUPS)
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,17 @@ class Network:
 
 @dataclass(frozen=True)
 class Host:
-    """One machine; `networks` are its data networks, mgmt comes by itself."""
+    """One machine; `networks` are its data networks, mgmt comes by itself.
+
+    `groups` are for the inventory; a host outside the cluster has none.
+    """
 
     name: str
     release: str
     backend: str
     memory: int
     networks: tuple[str, ...]
+    groups: tuple[str, ...] = DEFAULT_GROUPS
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,10 @@ class _Parser:
 
     def _host(self, data: object, where: str, data_networks: tuple[str, ...]) -> Host:
         fields = self._fields(
-            data, where, required=("name",), optional=("release", "backend", "memory", "networks")
+            data,
+            where,
+            required=("name",),
+            optional=("release", "backend", "memory", "networks", "groups"),
         )
         name = self._text(fields.get("name", "unnamed"), f"{where}.name", _HOST_NAME)
         if name in _RESERVED_HOSTS:
@@ -162,7 +173,9 @@ class _Parser:
             )
             memory = MINIMUM_MEMORY
         wanted = self._list(fields.get("networks", list(data_networks)), f"{where}.networks")
-        networks = tuple(str(network) for network in wanted if network != MANAGEMENT)
+        # Molecule's schema allows objects only in a platform's networks.
+        names = [entry.get("name") if isinstance(entry, dict) else entry for entry in wanted]
+        networks = tuple(str(name) for name in names if name != MANAGEMENT)
         self._unique(list(networks), f"{where}.networks")
         for network in networks:
             if network not in data_networks:
@@ -170,7 +183,11 @@ class _Parser:
                 self.errors.append(
                     f"{where}.networks: {network!r} is not a data network of this lab ({known})"
                 )
-        return Host(name, release, backend, memory, networks)
+        groups = tuple(
+            self._text(group, f"{where}.groups", _GROUP_NAME)
+            for group in self._list(fields.get("groups", list(DEFAULT_GROUPS)), f"{where}.groups")
+        )
+        return Host(name, release, backend, memory, networks, groups)
 
     def _fields(
         self, data: object, where: str, *, required: tuple[str, ...], optional: tuple[str, ...]
