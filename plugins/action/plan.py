@@ -77,14 +77,14 @@ class ActionModule(ActionBase):
         _result, args = self.validate_argument_spec(
             {"group": {"type": "str", "required": True}, "directory": {"type": "path", "required": True}}
         )
-        group = args["group"]
-        play_hosts = variables["ansible_play_hosts"]
-        hosts = [
-            self._host(name, name in play_hosts, variables) for name in variables["groups"].get(group, [])
-        ]
+        hosts = [self._host(name, variables) for name in variables["groups"].get(args["group"], [])]
         try:
             plan = make_plan(
-                hosts, group, self._specs(), play_hosts=play_hosts, check_mode=self._task.check_mode
+                hosts,
+                args["group"],
+                self._specs(),
+                play_hosts=variables["ansible_play_batch"],
+                check_mode=self._task.check_mode,
             )
             write_plan(plan, Path(args["directory"]))
         except ProblemsError as error:
@@ -112,7 +112,7 @@ class ActionModule(ActionBase):
             options: Mapping[str, Spec] = yaml.safe_load(file)["argument_specs"]["main"]["options"]
         return options
 
-    def _host(self, name: str, in_play: bool, task_vars: Mapping[str, Any]) -> Host:
+    def _host(self, name: str, task_vars: Mapping[str, Any]) -> Host:
         """Return what is known of the host *name*, which this play works on or not."""
         hostvars = task_vars["hostvars"]
         # hostvars[name] would leave out what the play and the role set, and template through a proxy.
@@ -128,14 +128,16 @@ class ActionModule(ActionBase):
             try:
                 return templar.template(found)
             except AnsibleError as error:
-                return Unreadable(str(error))
+                return Unreadable(str(error).rstrip("."))
 
-        info = value(_HOST_INFO) if in_play else None
-        ansible_host = value("ansible_host")
+        # Registered results do not outlive the run, and the one of an unreachable host has no addresses.
+        info = raw.get(_HOST_INFO, {})
+        reached = "addresses" in info
+        ansible_host = value("ansible_host") or value("ansible_ssh_host")
         return Host(
             name=name,
             variables={key: value(key) for key in raw if key.startswith(PREFIX)},
-            facts=HostFacts.from_info(info) if info else None,
-            cached=None if info else cached_addresses(value("ansible_facts")),
+            facts=HostFacts.from_info(info) if reached else None,
+            cached=None if reached else cached_addresses(raw["ansible_facts"]),
             ansible_host=ansible_host if isinstance(ansible_host, str) else None,
         )
