@@ -83,7 +83,7 @@ def request(
 ) -> str:
     """Return a certificate request in PEM, by default that of h1."""
     signer = private_key or key()
-    builder = x509.CertificateSigningRequestBuilder().subject_name(subject or name("h1"))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name("h1") if subject is None else subject)
     builder = builder.add_extension(
         x509.SubjectAlternativeName(names or alternative_names(["h1"], ["10.88.0.11"])), critical=False
     )

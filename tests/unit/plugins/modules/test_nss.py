@@ -29,6 +29,8 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed, host_runner
 from ansible_collections.underlay.ipsec.plugins.modules import nss_certificate, nss_request
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 pytestmark = pytest.mark.skipif(shutil.which("certutil") is None, reason="certutil is not installed")
 
