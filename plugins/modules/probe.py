@@ -121,9 +121,9 @@ pairs:
     status:
       description:
         - C(encrypted) as defined above.
-        - C(clear) if a probe left in clear text and the peer answered, or if it answered and encryption is not proven.
-        - C(blocked) if nothing left this host.
-        - C(unreachable) if probes left, in whatever form, and answers are missing; or if the address does not answer at all.
+        - C(clear) if a probe left in clear text, answered or not, or if the peer answered and encryption is not proven.
+        - C(blocked) if nothing left this host, because of a policy or a firewall.
+        - C(unreachable) if probes left encrypted and answers are missing, or if nobody has the address.
       type: str
     cause:
       description: A word for the kind of finding; empty if encrypted.

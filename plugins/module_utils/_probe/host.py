@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import default_directory, iso
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import certificates_from_pem
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import Account
-from ansible_collections.underlay.ipsec.plugins.module_utils._probe.verdict import ENCRYPTED, Evidence, judge
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.verdict import CLEAR, ENCRYPTED, Evidence, judge
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.wire import Route
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import Flow
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
@@ -33,11 +34,16 @@ class Target:
 def targets(networks: Iterable[Mapping[str, Any]], member: str) -> tuple[Target, ...]:
     """Return the peers of *member* on its *networks*, in a stable order."""
     return tuple(
-        Target(peer, network["name"], Route(network["address"], address))
+        Target(peer, network["name"], Route(_normal(network["address"]), _normal(address)))
         for network in networks
         for peer, address in sorted(network["peers"].items())
         if peer != member
     )
+
+
+def _normal(address: str) -> str:
+    """Return *address* in the form in which the kernel prints it."""
+    return str(ipaddress.ip_address(address))
 
 
 def describe(
@@ -59,11 +65,10 @@ def describe(
     if verdict.status != ENCRYPTED and cause in _LIBRESWAN_EXPLAINS:
         if not active:
             cause, reason = "service", f"{reason}; libreswan does not run on this host"
-        elif account:
-            reason = f"{reason}; libreswan: {account.clause}"
-            # An SA that exists is not explained by an attempt that failed earlier.
-            cause = cause if evidence.out else account.cause
-        if claimed:
+        # An SA that exists is not explained by an attempt that failed earlier, unless it is the wrong one.
+        elif account and (evidence.out is None or (cause, account.cause) == ("no_answer", "crossed")):
+            cause, reason = account.cause, f"{reason}; libreswan: {account.clause}"
+        if claimed and verdict.status == CLEAR:
             reason = f"{reason}; libreswan claims an established SA"
     return {
         "peer": target.peer,

@@ -53,11 +53,11 @@ def judge(evidence: Evidence) -> Verdict:
     probes = f"{evidence.sent} probes"
     if evidence.sent_clear:
         left = f"{evidence.sent_clear} of {probes} left in clear text"
-        if out:
-            left += f" although there is an SA ({out.spi})"
         if evidence.replies == 0:
-            return Verdict(UNREACHABLE, "clear_unanswered", f"{left}, and none was answered")
-        return Verdict(CLEAR, "bypassed" if out else "no_sa", left)
+            left += ", and none was answered"
+        if out:
+            return Verdict(CLEAR, "bypassed", f"{left}, although there is an SA ({out.spi})")
+        return Verdict(CLEAR, "no_sa" if evidence.replies else "clear_unanswered", left)
     if evidence.replies == 0:
         return _unanswered(evidence)
     for flow, direction in ((out, "to"), (inbound, "from")):

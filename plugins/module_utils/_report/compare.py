@@ -1,0 +1,264 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan on one side, what the members observed on the other: the report as data.
+
+The keys of `compare()`'s result are those of report.json, which docs/report.md documents.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._report.remedy import remedy
+
+FORMAT_VERSION = 1
+NOT_OBSERVED = "not observed"
+STATUSES = ("encrypted", "clear", "blocked", "unreachable", NOT_OBSERVED)
+
+Data = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which members could be observed at all."""
+
+    results: Mapping[str, Data]
+    """Each member's result of ``underlay.ipsec.probe``, by inventory name."""
+    targeted: frozenset[str]
+    """The members that this run was for; the others were excluded by a limit."""
+
+
+@dataclass
+class _Findings:
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def members_of(plan: Data, network: str) -> list[str]:
+    """Return the members that have an address in *network*, sorted."""
+    return sorted(name for name, member in plan["members"].items() if network in member["addresses"])
+
+
+def expected_clear(plan: Data, network: Data) -> set[str]:
+    """Return the members whose whole traffic in *network* is planned to be clear text."""
+    names = members_of(plan, network["name"])
+    if plan["enforcement"] == "clear":
+        return set(names)
+    # An entry with a protocol and ports leaves the rest of the traffic encrypted.
+    exempt = [ipaddress.ip_network(entry, strict=False) for entry in network["clear"] if " " not in entry]
+    return {
+        name
+        for name in names
+        for address in [ipaddress.ip_address(plan["members"][name]["addresses"][network["name"]])]
+        if any(address in entry for entry in exempt if entry.version == address.version)
+    }
+
+
+def compare(
+    plan: Data, scope: Scope, exceptions: Mapping[str, Iterable[str]], *, stage: str, now: datetime
+) -> dict[str, Any]:
+    """Return the report: what is planned, what is observed, and everything in which they differ.
+
+    *exceptions* maps each observed member to the ``clear`` entries of its own slice.
+    *now* is an aware datetime.
+    """
+    observed = {
+        (name, pair["network"], pair["peer"]): pair
+        for name, result in scope.results.items()
+        for pair in result.get("pairs", ())
+    }
+    pairs = list(_pairs(plan, scope, observed))
+    problems = [problem for pair in pairs for problem in _pair_problem(pair)]
+    problems += _member_problems(plan, scope)
+    problems += _unplanned_exceptions(scope, exceptions)
+    in_scope = [pair for pair in pairs if pair["from"] in scope.targeted]
+    counted = Counter(pair["observed"] for pair in pairs)
+    outside = sorted(set(plan["members"]) - scope.targeted)
+    return {
+        "version": FORMAT_VERSION,
+        "generated": now.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "stage": stage,
+        "plan_digest": plan["digest"],
+        "group": plan["group"],
+        "enforcement": plan["enforcement"],
+        "ok": not problems,
+        "complete": not outside,
+        "not_in_this_run": outside,
+        "summary": {
+            "pairs": len(pairs),
+            "in_this_run": len(in_scope),
+            "as_planned": sum(1 for pair in pairs if pair["as_planned"]),
+            **{status.replace(" ", "_"): counted[status] for status in STATUSES},
+        },
+        "networks": [{key: network[key] for key in ("name", "cidr", "family")} for network in plan["networks"]],
+        "members": {name: _member(plan, scope, name, now) for name in sorted(plan["members"])},
+        "pairs": pairs,
+        "problems": problems,
+        "warnings": list(_warnings(scope, pairs, observed, now)),
+    }
+
+
+def _pairs(plan: Data, scope: Scope, observed: Mapping[tuple[str, str, str], Data]) -> Iterator[dict[str, Any]]:
+    for network in plan["networks"]:
+        names = members_of(plan, network["name"])
+        clear = expected_clear(plan, network)
+        for source in names:
+            for destination in names:
+                if source != destination:
+                    expected = "clear" if source in clear or destination in clear else "encrypted"
+                    seen = observed.get((source, network["name"], destination))
+                    yield _pair(network["name"], source, destination, expected, seen, scope)
+
+
+def _pair(
+    network: str, source: str, destination: str, expected: str, seen: Data | None, scope: Scope
+) -> dict[str, Any]:
+    pair: dict[str, Any] = {"from": source, "to": destination, "network": network, "expected": expected}
+    if seen is None:
+        reason, cause = _why_not_observed(source, scope)
+        empty = {"cipher": None, "encapsulation": None, "spi_out": None, "spi_in": None}
+        return {**pair, "observed": NOT_OBSERVED, "as_planned": False, **empty, "cause": cause, "reason": reason}
+    out, inbound = seen["out"] or {}, seen["in"] or {}
+    # Where clear text is planned, what matters is that it arrives.
+    lost = expected == "clear" and seen["status"] == "clear" and not seen["replies"]
+    status = "unreachable" if lost else seen["status"]
+    return {
+        **pair,
+        "observed": status,
+        "as_planned": status == expected,
+        "cipher": out.get("cipher"),
+        "encapsulation": out.get("encap"),
+        "spi_out": out.get("spi"),
+        "spi_in": inbound.get("spi"),
+        "cause": "unplanned_sa" if expected == "clear" and status == "encrypted" else seen["cause"],
+        "reason": seen["reason"],
+    }
+
+
+def _why_not_observed(member: str, scope: Scope) -> tuple[str, str]:
+    """Return the reason and the cause."""
+    if member not in scope.targeted:
+        return f"{member} is not part of this run", "outside"
+    result = scope.results.get(member)
+    if result is None:
+        return f"{member} did not answer Ansible in this run", "unobserved"
+    if result.get("msg"):
+        return f"the probe on {member} failed: {result['msg']}", "unobserved"
+    return f"the probe on {member} did not look at this peer", "unobserved"
+
+
+def _pair_problem(pair: Data) -> Iterator[dict[str, Any]]:
+    if pair["as_planned"] or pair["cause"] in ("outside", "unobserved"):
+        return
+    yield {
+        "cause": pair["cause"],
+        "from": pair["from"],
+        "to": pair["to"],
+        "network": pair["network"],
+        "message": f"{pair['observed']} instead of {pair['expected']}"
+        + (f": {pair['reason']}" if pair["reason"] else ""),
+        "remedy": remedy(pair["cause"], source=pair["from"], destination=pair["to"]),
+    }
+
+
+def _member_problems(plan: Data, scope: Scope) -> list[dict[str, Any]]:
+    """Return one problem, not one per peer, for each member that could not be observed."""
+    problems = []
+    for name in sorted(scope.targeted & set(plan["members"])):
+        result = scope.results.get(name, {})
+        planned = {
+            (network["name"], peer)
+            for network in plan["networks"]
+            if network["name"] in plan["members"][name]["addresses"]
+            for peer in members_of(plan, network["name"])
+            if peer != name
+        }
+        missing = planned - {(pair["network"], pair["peer"]) for pair in result.get("pairs", ())}
+        if missing:
+            reason, cause = _why_not_observed(name, scope)
+            problems.append(
+                {
+                    "cause": cause,
+                    "from": name,
+                    "to": None,
+                    "network": None,
+                    "message": f"{NOT_OBSERVED}: {reason} ({len(missing)} of {len(planned)} pairs are unknown)",
+                    "remedy": remedy(cause, source=name, destination=""),
+                }
+            )
+    return problems
+
+
+def _unplanned_exceptions(scope: Scope, exceptions: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
+    """Return a problem for each hole in a member's policies that its plan does not have."""
+    problems = []
+    for name in sorted(scope.results):
+        planned = {" ".join(entry.split()) for entry in exceptions.get(name, ())}
+        open_ = sorted({e for pair in scope.results[name].get("pairs", ()) for e in pair["exceptions"]})
+        for entry in open_:
+            if entry not in planned:
+                problems.append(
+                    {
+                        "cause": "exception",
+                        "from": name,
+                        "to": None,
+                        "network": None,
+                        "message": f"the kernel lets traffic through in clear text that is not in the plan: {entry}",
+                        "remedy": remedy("exception", source=name, destination=""),
+                    }
+                )
+    return problems
+
+
+def _member(plan: Data, scope: Scope, name: str, now: datetime) -> dict[str, Any]:
+    result = scope.results.get(name, {})
+    certificate = result.get("certificate")
+    return {
+        "fqdn": plan["members"][name]["fqdn"],
+        "addresses": plan["members"][name]["addresses"],
+        "in_this_run": name in scope.targeted,
+        "observed": "pairs" in result,
+        "libreswan": result.get("libreswan"),
+        "service": result.get("service"),
+        "certificate": {**certificate, "days_left": _days_left(certificate["not_after"], now)} if certificate else None,
+    }
+
+
+def _days_left(not_after: str, now: datetime) -> int:
+    end = datetime.strptime(not_after, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    return (end - now).days
+
+
+def _warnings(
+    scope: Scope, pairs: Sequence[Data], observed: Mapping[tuple[str, str, str], Data], now: datetime
+) -> Iterator[str]:
+    for pair in pairs:
+        yield from _unmatched(pair, observed)
+    for name in sorted(scope.results):
+        certificate = scope.results[name].get("certificate")
+        if certificate and _days_left(certificate["not_after"], now) < 0:
+            yield f"{name}: the certificate {certificate['nickname']} expired on {certificate['not_after']}"
+        service = scope.results[name].get("service")
+        if service and not service["enabled"]:
+            yield f"{name}: the ipsec service is not enabled, so it does not start at the next boot"
+
+
+def _unmatched(pair: Data, observed: Mapping[tuple[str, str, str], Data]) -> Iterator[str]:
+    """Yield a warning if the SA that one end sends through is not one that the other end receives through.
+
+    The ends are looked at one after the other, so an SA may have been replaced in between: no more than a warning.
+    """
+    reverse = observed.get((pair["to"], pair["network"], pair["from"]))
+    if pair["observed"] == "encrypted" and reverse is not None:
+        known = (reverse["in"] or {}).get("spis", ())
+        if pair["spi_out"] not in known:
+            yield (
+                f"{pair['from']} → {pair['to']} ({pair['network']}): {pair['from']} sends through {pair['spi_out']},"
+                f" which {pair['to']} does not know: replaced meanwhile, or one end is wrong"
+            )

@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report as text for a terminal: the matrix, and the list of what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Data = Mapping[str, Any]
+
+LETTERS = {"encrypted": "E", "clear": "C", "blocked": "B", "unreachable": "U", "not observed": "?"}
+_WIDTH = 110
+_ROWS = 40
+
+
+def by_row(report: Data, network: str) -> dict[str, dict[str, Data]]:
+    """Return the pairs of *network* as {from: {to: pair}}, in the report's order."""
+    rows: dict[str, dict[str, Data]] = {}
+    for pair in report["pairs"]:
+        if pair["network"] == network:
+            rows.setdefault(pair["from"], {})[pair["to"]] = pair
+    return rows
+
+
+def matrix_lines(report: Data) -> list[str]:
+    """Return one text matrix per network: rows are senders, columns receivers, ``!`` is not as planned."""
+    lines: list[str] = []
+    for network in report["networks"]:
+        rows = by_row(report, network["name"])
+        pairs = [pair for row in rows.values() for pair in row.values()]
+        planned = sum(1 for pair in pairs if pair["as_planned"])
+        lines.append(
+            f"network {network['name']} ({network['cidr']}): {planned} of {len(pairs)} pairs as planned"
+            f"{_ciphers(pairs)}"
+        )
+        if pairs:
+            lines.extend(_words(rows) or _letters(rows))
+    return lines
+
+
+def _ciphers(pairs: Sequence[Data]) -> str:
+    ciphers = sorted({str(pair["cipher"]) for pair in pairs if pair["observed"] == "encrypted"})
+    return f"; encrypted with {', '.join(ciphers)}" if ciphers else ""
+
+
+def _words(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
+    """Return the matrix in words, or nothing if it is too wide for that."""
+    names = list(rows)
+    several = len({p["cipher"] for row in rows.values() for p in row.values() if p["observed"] == "encrypted"}) > 1
+
+    def cell(pair: Data | None) -> str:
+        if pair is None:
+            return "-"
+        cipher = f" {pair['cipher']}" if several and pair["observed"] == "encrypted" else ""
+        return f"{pair['observed']}{cipher}{'' if pair['as_planned'] else ' !'}"
+
+    table = [["from \\ to", *names]] + [[name, *(cell(rows[name].get(to)) for to in names)] for name in names]
+    widths = [max(len(row[column]) for row in table) for column in range(len(names) + 1)]
+    if sum(widths) + 2 * len(widths) > _WIDTH:
+        return []
+    return ["  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in table]
+
+
+def _letters(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
+    """Return the matrix in letters with numbered columns; of a large one, only the rows with a deviation."""
+    names = list(rows)
+    shown = names
+    if len(names) > _ROWS:
+        shown = [name for name in names if not all(pair["as_planned"] for pair in rows[name].values())]
+    width = max(len(name) for name in names)
+    lines = ["  " + ", ".join(f"{letter} {word}" for word, letter in LETTERS.items()) + "; lower case: not as planned"]
+    for name in shown[:_ROWS]:
+        cells = "".join(_letter(rows[name].get(to)) for to in names)
+        lines.append(f"  {names.index(name) + 1:>4} {name.ljust(width)}  {cells}")
+    if len(shown) < len(names) or len(shown) > _ROWS:
+        left = len(names) - min(len(shown), _ROWS)
+        lines.append(f"  {left} more rows" + (" are wholly as planned" if len(shown) <= _ROWS else ": see the report"))
+    return lines
+
+
+def _letter(pair: Data | None) -> str:
+    if pair is None:
+        return "-"
+    letter = LETTERS[pair["observed"]]
+    return letter if pair["as_planned"] else letter.lower()
+
+
+def problem_lines(report: Data) -> list[str]:
+    """Return every problem: pairs that share cause and outcome together, then what to do."""
+    lines: list[str] = []
+    for number, (pairs, problem) in enumerate(grouped(report["problems"]), 1):
+        lines.append(f"{number}. {pairs}: {problem['message']}")
+        lines.append(f"   {problem['remedy']}.")
+    return lines
+
+
+def grouped(problems: Sequence[Data]) -> Iterator[tuple[str, Data]]:
+    """Yield each group of like problems as (whom it is about, its first problem)."""
+    groups: dict[tuple[Any, ...], list[Data]] = {}
+    for problem in problems:
+        outcome = problem["message"].partition(":")[0] if problem["to"] else problem["message"]
+        groups.setdefault((problem["network"], problem["cause"], outcome, _far_end(problem, problems)), []).append(
+            problem
+        )
+    for group in groups.values():
+        yield _about(group), group[0]
+
+
+def _far_end(problem: Data, problems: Sequence[Data]) -> str:
+    """Return the member that a problem is put under."""
+    return str(problem["to"] or problem["from"])
+
+
+def _about(group: Sequence[Data]) -> str:
+    first = group[0]
+    if first["to"] is None:
+        return ", ".join(problem["from"] for problem in group)
+    return f"{', '.join(problem['from'] for problem in group)} → {first['to']} ({first['network']})"
