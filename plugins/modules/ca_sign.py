@@ -74,7 +74,7 @@ signed:
 issued_dir:
   description: The directory on the control node with the hosts' certificates, C(<inventory_hostname>.pem).
   returned: always
-  type: path
+  type: str
 problems:
   description: What is wrong, each with C(message), C(remedy), C(variable) and C(host).
   returned: failure

@@ -178,8 +178,8 @@ def _load(pem: str, member: str) -> x509.CertificateSigningRequest:
         if match is None:
             raise ValueError("no complete PEM block")
         csr = x509.load_pem_x509_csr(match[0].encode())
-        csr.public_key()
-        _ = csr.extensions
+        csr.public_key()  # both are decoded only when they are asked for
+        list(csr.extensions)
     except (ValueError, x509.DuplicateExtension) as error:
         said = str(error).splitlines()[0].split(". See ")[0]
         raise ProblemsError(
