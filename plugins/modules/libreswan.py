@@ -94,8 +94,9 @@ options:
             elements: str
             default: []
           cidr:
-            description: The network itself. Only for the reader.
+            description: The network itself.
             type: str
+            required: true
           mtu:
             description: The network's MTU. Not used by this module.
             type: int
@@ -108,10 +109,18 @@ options:
     description:
       - V(prepare) configures everything, but a network that does not enforce yet is left at V(private-or-clear),
         so that a host which cannot authenticate can still be reached.
+      - V(hold) changes nothing that lasts; for O(hold_seconds), this host starts no negotiation, and drops what would
+        need one. Run it on all hosts before V(enforce), whose change ends security associations. Libreswan 4.x can end
+        up unable to send to a peer if both start at once.
       - V(enforce) puts O(enforcement) in force.
+      - V(release) ends V(hold). For five more seconds only the end with the lower address starts.
     type: str
-    choices: [prepare, enforce]
+    choices: [prepare, hold, enforce, release]
     default: prepare
+  hold_seconds:
+    description: How long V(stage=hold) lasts at most, in seconds. The kernel ends it by itself.
+    type: int
+    default: 60
   reload:
     description:
       - Load the connections again though their text did not change, because the certificate behind them did.
@@ -155,6 +164,7 @@ service:
   sample: started
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +173,14 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Ipse
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply as live
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect, detect
-from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner, host_runner
 
 # Only to predict in check mode what a host without libreswan would get.
 _LIKELY = Dialect(4, 10)
+
+STAGES = ("prepare", "hold", "enforce", "release")
+# How long only one end of a pair may start: enough for a negotiation with retransmissions.
+_ORDER_SECONDS = 5
 
 
 def argument_spec() -> dict[str, Any]:
@@ -179,7 +193,7 @@ def argument_spec() -> dict[str, Any]:
         "encapsulation": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
         "private": {"type": "list", "elements": "str", "default": []},
         "clear": {"type": "list", "elements": "str", "default": []},
-        "cidr": {"type": "str"},
+        "cidr": {"type": "str", "required": True},
         "mtu": {"type": "int"},
     }
     settings = {
@@ -197,7 +211,8 @@ def argument_spec() -> dict[str, Any]:
             "choices": ["clear", "private-or-clear", "private"],
             "default": "private",
         },
-        "stage": {"type": "str", "choices": ["prepare", "enforce"], "default": "prepare"},
+        "stage": {"type": "str", "choices": list(STAGES), "default": "prepare"},
+        "hold_seconds": {"type": "int", "default": 60},
         "reload": {"type": "bool", "default": False},
     }
 
@@ -216,22 +231,40 @@ def main() -> None:
 def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     run = host_runner()
     dialect = detect(run)
-    present = params["state"] == "present"
-    if present and dialect is None and not check:
+    if params["state"] == "absent":
+        return _change(run, dialect, live.observe(run), {}, check=check, serve=False)
+    if dialect is None and not check:
         raise IpsecError(
             "libreswan is not installed: run the role underlay.ipsec.libreswan, which installs it"
         )
+    settings = render.settings_from(params["settings"])
+    stage = params["stage"]
+    if stage in ("hold", "release"):
+        return _pause(run, settings, stage, params["hold_seconds"], check=check)
     observed = live.observe(run)
-    files: dict[str, str] = {}
-    enforcement: dict[str, str] = {}
-    reload: list[str] = []
-    if present:
-        settings = render.settings_from(params["settings"])
-        enforcement = live.enforcement(settings, observed, params["enforcement"], params["stage"])
-        files = render.files(settings, dialect or _LIKELY, enforcement)
-        if params["reload"]:
-            reload = [connection.name for connection in render.connections(settings, dialect or _LIKELY)]
-    change = live.delta(observed, files, reload, serve=present)
+    groups = live.enforcement(settings, observed, params["enforcement"], stage)
+    files = render.files(settings, dialect or _LIKELY, groups)
+    names = [connection.name for connection in render.connections(settings, dialect or _LIKELY)]
+    result = _change(run, dialect, observed, files, check=check, reload=names if params["reload"] else [])
+    if result["changed"] and not check:
+        if stage == "enforce":
+            live.drop_shunts(settings.networks, run)
+        elif result["service"] in ("started", "restarted"):
+            live.hold(settings.networks, run, _ORDER_SECONDS, lower_only=True, action="allow")
+    return {**result, "enforced": sorted(name for name, group in groups.items() if group == "private")}
+
+
+def _change(
+    run: Runner,
+    dialect: Dialect | None,
+    observed: live.Observed,
+    files: dict[str, str],
+    *,
+    check: bool,
+    serve: bool = True,
+    reload: Sequence[str] = (),
+) -> dict[str, Any]:
+    change = live.delta(observed, files, reload, serve=serve)
     if change and not check:
         if change.write:
             live.validate(run, files)
@@ -240,9 +273,27 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         "changed": bool(change),
         "diff": live.file_diff(observed, change),
         "version": f"{dialect.major}.{dialect.minor}" if dialect else None,
-        "enforced": sorted(name for name, group in enforcement.items() if group == "private"),
+        "enforced": [],
         "connections": {"added": list(change.add), "removed": list(change.delete)},
         "service": change.service,
+    }
+
+
+def _pause(
+    run: Runner, settings: render.Settings, stage: str, seconds: int, *, check: bool
+) -> dict[str, Any]:
+    if not check:
+        if stage == "hold":
+            live.hold(settings.networks, run, seconds, lower_only=False, action="block")
+        else:
+            live.release(settings.networks, run, _ORDER_SECONDS)
+    return {
+        "changed": True,
+        "diff": [],
+        "version": None,
+        "enforced": [],
+        "connections": {},
+        "service": "none",
     }
 
 

@@ -11,18 +11,19 @@ part, whatever the files say.
 
 from __future__ import annotations
 
-import contextlib
+import ipaddress
 import json
-import os
-import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._files import write_atomically
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, parse
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import read_policies
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
 SERVICE = "ipsec"
@@ -44,41 +45,43 @@ class Observed:
 
     files: Mapping[str, str]
     """Path → text of the collection's files."""
-    loaded: frozenset[str] | None
-    """Connections in pluto, without instances; None if it is not running."""
+    loaded: Loaded | None
+    """What pluto has loaded; None if it is not running."""
     enabled: bool
     """Whether systemd starts the service at boot."""
     journal: Journal | None
     """None if the last run finished."""
+    outbound: frozenset[str] = frozenset()
+    """Addresses to which the kernel has a policy of their own that wants an SA."""
 
 
 @dataclass(frozen=True)
 class Delta:
     """What has to be done; falsy if nothing."""
 
-    write: Mapping[str, str]
+    write: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
+    terminate: tuple[str, ...] = ()
+    """Targets whose SAs end, because their policy entry goes or their connection changes."""
+    delete: tuple[str, ...] = ()
+    """Connections to unload."""
     add: tuple[str, ...] = ()
     """Connections to load, in the order of the plan; a loaded one is replaced."""
-    delete: tuple[str, ...] = ()
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+    """Those of ``add`` that are exceptions → the CIDR whose SAs end in their favour."""
     listen: bool = False
     """Whether pluto has to read the policy files."""
+    route: tuple[str, ...] = ()
+    """Loaded targets and exceptions whose policy the kernel lacks."""
+    heal: tuple[IkeSa, ...] = ()
+    """SAs that pluto has, but that the kernel has lost the outbound policy of."""
     enable: bool = False
     start: bool = False
     restart: bool = False
     """Whether an option of ``config setup`` changed, which pluto reads only when it starts."""
 
     def __bool__(self) -> bool:
-        return bool(
-            self.write
-            or self.remove
-            or self.add
-            or self.delete
-            or self.listen
-            or self.enable
-            or self.start
-            or self.restart
-        )
+        return self != Delta()
 
     @property
     def service(self) -> str:
@@ -98,41 +101,80 @@ def delta(
     """
     write = {path: text for path, text in files.items() if observed.files.get(path) != text}
     remove = tuple(sorted(set(observed.files) - set(files)))
-    wanted = _sections(files)
-    present = _sections(observed.files)
-    journal = observed.journal or Journal()
-    forced = journal.connections | set(reload)
+    enable = serve and not observed.enabled
     loaded = observed.loaded
     if loaded is None:
-        return Delta(write, remove, enable=serve and not observed.enabled, start=serve)
-    add = tuple(
+        return Delta(write, remove, enable=enable, start=serve)
+    wanted, present = _sections(files), _sections(observed.files)
+    journal = observed.journal or Journal()
+    forced = journal.connections | set(reload)
+    before, after = _entries(observed.files), _entries(files)
+    changed = {
         name
         for name, section in wanted.items()
-        if name not in loaded or present.get(name) != section or name in forced
+        if name not in loaded.connections or present.get(name) != section or name in forced
+    }
+    ours = {name for name in loaded.connections if name.startswith(render.PREFIX)}
+    delete = tuple(sorted(ours - set(wanted)))
+    # A group that gains an entry is loaded again, though it is the same: pluto 5.2 reads
+    # the groups from the newest to the oldest and takes an entry that it meets before
+    # those it has for their end, SAs included.
+    gaining = {
+        name for name, entries in after.items() if entries - before.get(name, set()) and name in wanted
+    }
+    add = tuple(name for name in wanted if name in changed or name in gaining)
+    leaving = (
+        f"{name}#{entry}" for name, entries in before.items() for entry in entries - after.get(name, set())
     )
-    ours = {name for name in loaded if name.startswith(render.PREFIX)}
-    policies = any(path.startswith(render.POLICY_DIR) for path in [*write, *remove])
+    replaced = (target for name in (*delete, *add) for target in loaded.targets_of(name))
+    terminate = {target for target in (*leaving, *replaced) if target in loaded.routed}
+    exceptions = {name: cidr for name in wanted if (cidr := render.exception_of(wanted[name]))}
     return Delta(
         write,
         remove,
+        terminate=tuple(sorted(terminate)),
+        delete=delete,
         add=add,
-        delete=tuple(sorted(ours - set(wanted))),
-        listen=policies or bool(add) or observed.journal is not None,
-        enable=serve and not observed.enabled,
+        exceptions={name: cidr for name, cidr in exceptions.items() if name in add},
+        listen=bool(gaining or terminate or observed.journal or set(add) & set(after)),
+        route=tuple(
+            name
+            for name, routed in loaded.routed.items()
+            if not routed
+            and name not in terminate
+            and name not in add
+            and (name in exceptions or (name.partition("#")[0] in after and "#" in name))
+        ),
+        heal=_one_way(loaded, observed.outbound, terminate),
+        enable=enable,
         restart=journal.restart or (serve and render.SETUP_FILE in write),
+    )
+
+
+def _one_way(loaded: Loaded, outbound: frozenset[str], ending: Collection[str]) -> tuple[IkeSa, ...]:
+    """Return the IKE SAs whose peers send to us encrypted while we cannot send to them.
+
+    When both ends of a pair start at the same moment, pluto 4.x finishes one negotiation,
+    then cleans up after the other one and takes the policy of the finished one with it:
+    nothing leaves for that peer until the SA is renewed, hours later.
+    """
+    return tuple(
+        sa
+        for sa in loaded.ike_sas
+        if sa.peer in loaded.protected and sa.peer not in outbound and sa.target not in ending
     )
 
 
 def enforcement(settings: render.Settings, observed: Observed, target: str, stage: str) -> dict[str, str]:
     """Return network name → the group that its members fall into after this run.
 
-    In the stage ``prepare`` a network is not made stricter than it is, and one that
+    Before the stage ``enforce`` a network is not made stricter than it is, and one that
     enforces already is not opened again.
     """
     groups = {}
     for network in settings.networks:
         enforced = render.entries_of(observed.files.get(render.policy_file(network, "private"), ""))
-        careful = target == "private" and stage == "prepare" and not enforced
+        careful = target == "private" and stage != "enforce" and not enforced
         groups[network.name] = "private-or-clear" if careful else target
     return groups
 
@@ -152,11 +194,94 @@ def file_diff(observed: Observed, change: Delta) -> list[dict[str, str]]:
     steps = [
         *(f"load {name}\n" for name in change.add),
         *(f"unload {name}\n" for name in change.delete),
+        *(f"route {name}\n" for name in change.route),
+        *(f"negotiate again with {sa.peer}\n" for sa in change.heal),
         *([f"service {SERVICE} {change.service}\n"] if change.service != "none" else []),
     ]
     if steps:
         diff.append({"before_header": "live", "after_header": "live", "before": "", "after": "".join(steps)})
     return diff
+
+
+def hold(
+    networks: Iterable[render.Network], run: Runner, seconds: int, *, lower_only: bool, action: str
+) -> None:
+    """For *seconds*, start no negotiation with peers, or only with those of lower addresses.
+
+    If both ends of a pair start at once, see `_one_way` for what pluto 4.x makes of that;
+    and if a negotiation is cut off, what it was for may leave in clear until
+    ``shuntlifetime`` is over. So nobody starts while policies change, and afterwards only
+    one end of each pair does. The hold catches what would ask for a new SA, and nothing
+    else: the policies of SAs and exceptions are more specific, which makes their priority
+    number lower. *action* is ``block`` or ``allow``. The kernel itself ends the hold,
+    whatever becomes of this run.
+    """
+    for network in networks:
+        cidr, own = ipaddress.ip_network(network.cidr), ipaddress.ip_address(network.address)
+        priority = _trap_priority(network, run)
+        if priority is None:
+            continue
+        held = [cidr]
+        if lower_only:
+            held = list(ipaddress.summarize_address_range(cidr[0], own - 1)) if own != cidr[0] else []
+        for peers in held:
+            _xfrm_policy(
+                "update",
+                network,
+                str(peers),
+                run,
+                "priority",
+                str(priority - 1),
+                "action",
+                action,
+                "limit",
+                "time-hard",
+                str(seconds),
+            )
+
+
+def release(networks: Iterable[render.Network], run: Runner, seconds: int) -> None:
+    """End a hold of all peers, in favour of one of the lower ones for *seconds*."""
+    networks = tuple(networks)
+    hold(networks, run, seconds, lower_only=True, action="block")
+    for network in networks:
+        _xfrm_policy("delete", network, network.cidr, run)
+
+
+def _trap_priority(network: render.Network, run: Runner) -> int | None:
+    """Return the priority of the policy that asks pluto for SAs, None if there is none."""
+    source = f"{network.address}/{ipaddress.ip_network(network.cidr).max_prefixlen}"
+    priorities = (
+        policy.priority
+        for policy in read_policies(run)
+        if (policy.direction, policy.source, policy.destination) == ("out", source, network.cidr)
+    )
+    return min(priorities, default=None)
+
+
+def _xfrm_policy(verb: str, network: render.Network, peers: str, run: Runner, *rest: str) -> None:
+    # From the whole network, which no policy of pluto's is: the same selectors would be its own.
+    selectors = ["src", network.cidr, "dst", peers, "dir", "out"]
+    run(["ip", "xfrm", "policy", verb, *selectors, *rest], check=verb != "delete")
+
+
+def drop_shunts(networks: Iterable[render.Network], run: Runner) -> None:
+    """End what failed negotiations left in the kernel: clear text for up to ``shuntlifetime``."""
+    for network in networks:
+        cidr = ipaddress.ip_network(network.cidr)
+        exceptions = {entry.split()[0] for entry in network.clear}
+        for policy in read_policies(run):
+            destination = ipaddress.ip_network(policy.destination)
+            if (
+                policy.direction == "out"
+                and policy.kind == "pass"
+                and policy.source == f"{network.address}/{cidr.max_prefixlen}"
+                and destination.prefixlen == cidr.max_prefixlen
+                and destination.subnet_of(cidr)  # type: ignore[arg-type]
+                and policy.destination not in exceptions
+            ):
+                selectors = ["src", policy.source, "dst", policy.destination, "dir", "out"]
+                run(["ip", "xfrm", "policy", "delete", *selectors], check=False)
 
 
 def observe(run: Runner, root: Path = Path("/")) -> Observed:
@@ -169,7 +294,15 @@ def observe(run: Runner, root: Path = Path("/")) -> Observed:
                 files[name] = path.read_text(encoding="utf-8", errors="replace")
     running = run(["systemctl", "is-active", "--quiet", SERVICE], check=False).rc == 0
     enabled = run(["systemctl", "is-enabled", "--quiet", SERVICE], check=False).rc == 0
-    return Observed(files, _loaded(run) if running else None, enabled, _read_journal(root))
+    if not running:
+        return Observed(files, None, enabled, _read_journal(root))
+    loaded = _loaded(run)
+    outbound = frozenset(
+        policy.destination.split("/")[0]
+        for policy in read_policies(run)
+        if policy.direction == "out" and policy.kind == "esp" and policy.protocol is None
+    )
+    return Observed(files, loaded, enabled, _read_journal(root), outbound)
 
 
 def validate(run: Runner, files: Mapping[str, str]) -> None:
@@ -203,6 +336,7 @@ def apply(
     Raises `IpsecError` if libreswan refuses; what was not reached is then in the journal,
     and the next run takes it up.
     """
+    _below(root, render.POLICY_DIR).mkdir(mode=0o755, parents=True, exist_ok=True)
     _write(root, JOURNAL, json.dumps({"connections": sorted(change.add), "restart": change.restart}) + "\n")
     for path, text in change.write.items():
         _write(root, path, text)
@@ -223,19 +357,43 @@ def apply(
 
 
 def _live(change: Delta, run: Runner) -> None:
+    for target in change.terminate:
+        # In this order: the peer is told, and pluto 5.2 forgets the entry before it
+        # rereads the policy file, where it would free it a second time and abort.
+        run(["ipsec", "whack", "--name", target, "--terminate"], check=False)
+        run(["ipsec", "whack", "--name", target, "--delete"], check=False)
     for name in change.delete:
         run(["ipsec", "whack", "--name", name, "--delete"])
     if change.add:
         # One process for all of them; it leaves them unrouted, whatever auto= says.
         run(["ipsec", "addconn", *change.add])
-        for name in change.add:
+    for name in change.add:
+        if cidr := change.exceptions.get(name):
+            _route_exception(name, cidr, run)
+        else:
             run(["ipsec", "whack", "--name", name, "--route"])
     if change.listen:
         run(["ipsec", "whack", "--listen"])
+    for target in change.route:
+        run(["ipsec", "whack", "--name", target, "--route"])
+    for sa in change.heal:
+        run(["ipsec", "whack", "--deletestate", str(sa.serial)], check=False)
+
+
+def _route_exception(name: str, cidr: str, run: Runner) -> None:
+    """Put an exception in force, ending the SAs with its peers: pluto lets only one of them have the policy.
+
+    Traffic may make pluto negotiate again between the end and the exception, hence the tries.
+    """
+    for last in (False,) * 9 + (True,):
+        for sa in _loaded(run).ike_sas_with(cidr):
+            run(["ipsec", "whack", "--deletestate", str(sa.serial)], check=False)
+        if run(["ipsec", "whack", "--name", name, "--route"], check=last).rc == 0:
+            return
 
 
 def _check_setup(run: Runner) -> None:
-    """Raise if libreswan reads other values than ours.
+    """Raise `ProblemsError` if libreswan reads other values than ours.
 
     4.x takes nothing from a second ``config setup`` if the first one, in
     /etc/ipsec.conf, is not empty, and says nothing.
@@ -261,7 +419,7 @@ def _await_loaded(run: Runner, names: Iterable[str], wait: Callable[[float], Non
     """Return once pluto has loaded *names*: systemd says "started" while a child of pluto still loads them."""
     missing = set(names)
     deadline = time.monotonic() + _LOAD_SECONDS
-    while missing := missing - _loaded(run):
+    while missing := missing - _loaded(run).connections:
         if time.monotonic() > deadline:
             raise IpsecError(
                 f"pluto runs, but did not load {', '.join(sorted(missing))} within {_LOAD_SECONDS:g} s: see journalctl -u {SERVICE}"
@@ -269,16 +427,18 @@ def _await_loaded(run: Runner, names: Iterable[str], wait: Callable[[float], Non
         wait(0.3)
 
 
-def _loaded(run: Runner) -> frozenset[str]:
-    return loaded_connections(run(["ipsec", "whack", "--status"], check=False).stdout)
+def _loaded(run: Runner) -> Loaded:
+    status = run(["ipsec", "whack", "--status"], check=False).stdout
+    return parse(status, run(["ipsec", "whack", "--showstates"], check=False).stdout)
 
 
-def loaded_connections(status: str) -> frozenset[str]:
-    """Return the names in the output of ``whack --status``, without group targets and instances.
-
-    4.x puts ``000 `` before each line; a target is ``"NAME#CIDR"``, an instance has ``[N]`` behind it.
-    """
-    return frozenset(re.findall(r'^(?:000 )?"([^"#]+)":', status, re.MULTILINE))
+def _entries(files: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return group → entries of its policy file."""
+    return {
+        path.rsplit("/", 1)[-1]: set(render.entries_of(text))
+        for path, text in files.items()
+        if path.startswith(render.POLICY_DIR)
+    }
 
 
 def _sections(files: Mapping[str, str]) -> dict[str, str]:
@@ -320,18 +480,4 @@ def _below(root: Path, path: str) -> Path:
 
 
 def _write(root: Path, path: str, text: str) -> None:
-    """Write *text* so that a reader sees the old file or the new one, never half of it."""
-    target = _below(root, path)
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        os.replace(name, target)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    write_atomically(str(_below(root, path)), text, mode=0o644)

@@ -3,11 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a host's slice of the plan to the text of libreswan's files. Pure.
 
-Each network of the host gets three opportunistic groups, always all three:
-``private``, ``private-or-clear`` and ``clear``. Which of them a peer falls into is
-decided by the policy files alone, so a change of enforcement or of an exception never
-touches a loaded connection. All names carry the collection's prefix, so that the
-distribution's own ``private`` and ``clear`` stay the user's.
+Each network of the host gets two opportunistic groups, always both: ``private`` and
+``private-or-clear``. Which of them is in force is decided by their policy files alone.
+All names carry the collection's prefix, so that the distribution's own ``private`` and
+``clear`` stay the user's.
+
+An exception is a passthrough connection of its own and not an entry of a third group:
+pluto 5.2 aborts (a double free) when it rereads a policy file that lost an entry, and
+deletes neighbours of an entry that was added, SAs and all. A connection is loaded and
+unloaded by itself.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ CONF_DIR = "/etc/ipsec.d"
 POLICY_DIR = "/etc/ipsec.d/policies"
 SETUP_FILE = f"{CONF_DIR}/underlay.conf"
 
-GROUPS = ("private", "private-or-clear", "clear")
+GROUPS = ("private", "private-or-clear")
 _HEADER = "# Managed by underlay.ipsec; changes made here are overwritten.\n"
 
 SETUP: Mapping[str, str] = {
@@ -33,6 +37,10 @@ SETUP: Mapping[str, str] = {
     # How long a peer that failed to authenticate stays dropped (or clear) before
     # pluto tries again; the default of 15 minutes would black-hole a rebooted peer.
     "shuntlifetime": "30s",
+    # How long the kernel waits for an SA that it asked for before it asks again. A packet
+    # in the moment between the end of an SA and that of its policy asks in vain, and
+    # would block its peer for the default of 30 seconds. A plain number: neither generation takes a unit here.
+    "xfrmlifetime": "1",
 }
 
 
@@ -42,6 +50,7 @@ class Network:
 
     name: str
     family: int
+    cidr: str
     address: str
     mode: str
     encapsulation: str
@@ -80,9 +89,9 @@ class Connection:
 
 
 def connections(settings: Settings, dialect: Dialect) -> tuple[Connection, ...]:
-    """Return the connections of all networks, three for each."""
+    """Return the connections of all networks: two groups each, then the exceptions."""
     return tuple(
-        _connection(settings, network, group, dialect) for network in settings.networks for group in GROUPS
+        connection for network in settings.networks for connection in _of_network(settings, network, dialect)
     )
 
 
@@ -97,6 +106,7 @@ def settings_from(data: Mapping[str, Any]) -> Settings:
             Network(
                 name=network["name"],
                 family=network["family"],
+                cidr=network["cidr"],
                 address=network["address"],
                 mode=network["mode"],
                 encapsulation=network["encapsulation"],
@@ -117,23 +127,21 @@ def conf_files(settings: Settings, dialect: Dialect) -> dict[str, str]:
     """Return path → text of the files below /etc/ipsec.d that the host needs."""
     files = {SETUP_FILE: _setup()}
     for network in settings.networks:
-        sections = (_connection(settings, network, group, dialect).text() for group in GROUPS)
+        sections = (connection.text() for connection in _of_network(settings, network, dialect))
         files[f"{CONF_DIR}/{PREFIX}{network.name}.conf"] = _HEADER + "\n" + "\n".join(sections)
     return files
 
 
 def policy_files(networks: Iterable[Network], enforcement: Mapping[str, str]) -> dict[str, str]:
-    """Return path → text of the policy files; *enforcement* is network name → group of its members."""
-    files = {}
-    for network in networks:
-        for group in GROUPS:
-            entries: list[str] = []
-            if group == enforcement[network.name]:
-                entries += network.private
-            if group == "clear":
-                entries += network.clear
-            files[policy_file(network, group)] = _policy(entries)
-    return files
+    """Return path → text of the policy files; *enforcement* is network name → group in force.
+
+    With ``clear`` no group is in force.
+    """
+    return {
+        policy_file(network, group): _policy(network.private if group == enforcement[network.name] else ())
+        for network in networks
+        for group in GROUPS
+    }
 
 
 def policy_file(network: Network, group: str) -> str:
@@ -162,6 +170,12 @@ def sections_of(conf_text: str) -> dict[str, str]:
     return {name: "\n".join(lines) for name, lines in sections.items()}
 
 
+def exception_of(section: str) -> str | None:
+    """Return the CIDR that a section (see `sections_of`) leaves in clear; None for a group."""
+    keywords = dict(line.strip().split("=", 1) for line in section.splitlines())
+    return keywords.get("rightsubnet")
+
+
 def _setup() -> str:
     return _HEADER + "\nconfig setup\n" + "".join(f"\t{key}={value}\n" for key, value in SETUP.items())
 
@@ -170,30 +184,30 @@ def _policy(entries: Sequence[str]) -> str:
     return _HEADER + "".join(f"{entry}\n" for entry in sorted(set(entries)))
 
 
-def _connection(settings: Settings, network: Network, group: str, dialect: Dialect) -> Connection:
-    family = ("hostaddrfamily", f"ipv{network.family}")
-    keywords: tuple[tuple[str, str], ...]
-    if group == "clear":
-        keywords = (
-            ("type", "passthrough"),
-            ("authby", "never"),
-            family,
-            ("left", network.address),
-            ("right", "%group"),
-            ("auto", "ondemand"),
-        )
-    else:
-        keywords = (
+def _of_network(settings: Settings, network: Network, dialect: Dialect) -> tuple[Connection, ...]:
+    return (
+        *(_group(settings, network, group, dialect) for group in GROUPS),
+        *(_exception(network, entry) for entry in sorted(set(network.clear))),
+    )
+
+
+def _group(settings: Settings, network: Network, group: str, dialect: Dialect) -> Connection:
+    return Connection(
+        network.connection(group),
+        (
             ("type", network.mode),
             ("authby", settings.authby),
             dialect.ikev2,
             ("ike", settings.ike),
             ("esp", settings.esp),
             ("encapsulation", {"auto": "auto", "always": "yes", "never": "no"}[network.encapsulation]),
-            family,
+            ("hostaddrfamily", f"ipv{network.family}"),
             ("left", network.address),
             ("leftid", "%fromcert"),
             ("leftcert", settings.certificate),
+            # From host to host the kernel needs no route of ours; the script behind this
+            # costs a process per peer and complains about the missing next hop.
+            ("leftupdown", "%disabled"),
             ("right", "%opportunisticgroup"),
             ("rightid", "%fromcert"),
             ("rightca", "%same"),
@@ -204,5 +218,32 @@ def _connection(settings: Settings, network: Network, group: str, dialect: Diale
             ("dpddelay", "5"),
             ("retransmit-timeout", "5s"),
             ("auto", "ondemand"),
-        )
-    return Connection(network.connection(group), keywords)
+        ),
+    )
+
+
+def _exception(network: Network, entry: str) -> Connection:
+    cidr, *ports = entry.split()
+    width = 32 if network.family == 4 else 128
+    keywords = [
+        ("type", "passthrough"),
+        ("authby", "never"),
+        ("hostaddrfamily", f"ipv{network.family}"),
+        ("left", network.address),
+        ("leftsubnet", f"{network.address}/{width}"),
+        ("right", "0.0.0.0" if network.family == 4 else "::"),
+        ("rightsubnet", cidr),
+    ]
+    if ports:
+        protocol, source, destination = ports
+        keywords += [
+            ("leftprotoport", _protoport(protocol, source)),
+            ("rightprotoport", _protoport(protocol, destination)),
+        ]
+    # The entry itself is the name: it says what it is, and no other entry has it.
+    slug = entry.replace("/", "-").replace(" ", "-").replace(":", ".")
+    return Connection(network.connection(f"clear-{slug}"), (*keywords, ("auto", "ondemand")))
+
+
+def _protoport(protocol: str, port: str) -> str:
+    return protocol if port == "0" else f"{protocol}/{port}"

@@ -23,7 +23,9 @@ _STATE = re.compile(
     r"(?P<state>[A-Z]\w+) \((?P<meaning>.*?)\);(?P<rest>.*)$"
 )
 _OWNER = re.compile(r"\bIKE SA #(?P<serial>\d+)")
-_ESP = re.compile(rf"^#(?P<serial>\d+): {_NAME}.*? (?:esp|ah)[.:](?P<out>[0-9a-f]+)@\S+ (?:esp|ah)[.:](?P<in>[0-9a-f]+)@\S+")
+_ESP = re.compile(
+    rf"^#(?P<serial>\d+): {_NAME}.*? (?:esp|ah)[.:](?P<out>[0-9a-f]+)@\S+ (?:esp|ah)[.:](?P<in>[0-9a-f]+)@\S+"
+)
 _TRAFFIC = re.compile(
     rf"^#(?P<serial>\d+): {_NAME}(?: \.\.\.(?P<peer>\S+?))?(?:\[[^\]]*\])?, .*?"
     r"\binBytes=(?P<in>\d+), outBytes=(?P<out>\d+)(?:.*?, id='(?P<id>.*?)')?"
@@ -187,10 +189,7 @@ def join(child: Iterable[Mapping[str, Any]], traffic: Sequence[Mapping[str, Any]
     """Add the counters of *traffic* to the Child SAs of *child*."""
     counted = {entry["serial"]: entry for entry in traffic}
     empty = {"bytes_in": 0, "bytes_out": 0, "peer_id": None}
-    return [
-        {**entry, **{key: counted.get(entry["serial"], empty)[key] for key in empty}}
-        for entry in child
-    ]
+    return [{**entry, **{key: counted.get(entry["serial"], empty)[key] for key in empty}} for entry in child]
 
 
 def _which(match: re.Match[str]) -> dict[str, Any]:
