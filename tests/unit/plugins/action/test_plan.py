@@ -80,6 +80,7 @@ SETUP_FACTS = {
 )
 def test_cached_addresses(facts: dict[str, Any], expected: list[tuple[str, str, int, bool]] | None) -> None:
     wanted = expected and tuple(
-        HostAddress(name, ipaddress.ip_address(text), prefix, secondary) for name, text, prefix, secondary in expected
+        HostAddress(name, ipaddress.ip_address(text), prefix, secondary)
+        for name, text, prefix, secondary in expected
     )
     assert plan.cached_addresses(facts) == wanted
