@@ -37,6 +37,8 @@ DEFAULT_DIRECTORY = "/var/lib/ipsec/nss"
 _OLD_DIRECTORY = "/etc/ipsec.d"
 _FILES = ("cert9.db", "key4.db", "pkcs11.txt")
 
+_SPACE_BYTES = 256 * 1024  # what SQLite may need beside the database while it writes
+
 _KEY_LINE = re.compile(r"^<\s*\d+>\s+\w+\s+(?P<id>[0-9a-f]+)\s")
 _TRUST_LINE = re.compile(r"^(?P<nickname>\S.*?)\s+(?P<trust>[pPcCTuwgG]*,[pPcCTuwgG]*,[pPcCTuwgG]*)\s*$")
 
@@ -168,8 +170,9 @@ class CertutilDatabase:
         self._content: Content | None = None
 
     def exists(self) -> bool:
-        """Return whether there is a database in the directory."""
-        return all(os.path.exists(os.path.join(self.directory, name)) for name in ("cert9.db", "key4.db"))
+        """Return whether there is a database in the directory; one half made does not count."""
+        paths = (os.path.join(self.directory, name) for name in ("cert9.db", "key4.db"))
+        return all(os.path.exists(path) and os.path.getsize(path) > 0 for path in paths)
 
     @contextmanager
     def opened(self, *, create: bool) -> Iterator[bool]:
@@ -286,16 +289,26 @@ class CertutilDatabase:
         done = self._attempt(*arguments, stdin=stdin)
         if done.rc == 0:
             return done.stdout
-        if "SEC_ERROR_BAD_PASSWORD" in done.stderr:
-            raise ProblemsError(
-                [
-                    Problem(
-                        f"the NSS database in {self.directory} has a password that is not known",
-                        f"Write it to {self.directory}/nsspassword (mode 0600), as libreswan needs it too",
-                    )
-                ]
-            )
+        problem = self._explain(done)
+        if problem is not None:
+            raise ProblemsError([problem])
         raise CommandError(done.argv, done.rc, done.stdout, done.stderr)
+
+    def _explain(self, done: Completed) -> Problem | None:
+        """Return the cause of a failure where certutil does not say it, or not in words that help."""
+        if "SEC_ERROR_BAD_PASSWORD" in done.stderr:
+            return Problem(
+                f"the NSS database in {self.directory} has a password that is not known",
+                f"Write it to {self.directory}/nsspassword (mode 0600), as libreswan needs it too",
+            )
+        if os.path.isdir(self.directory):
+            disk = os.statvfs(self.directory)
+            if disk.f_bavail * disk.f_frsize < _SPACE_BYTES:
+                return Problem(
+                    f"the disk of {self.directory} is full, and the NSS database cannot be changed",
+                    "Make room, and run again",
+                )
+        return None
 
     def _attempt(self, *arguments: str, stdin: str | None = None) -> Completed:
         argv = ["certutil", *arguments, "-d", f"sql:{self.directory}", "-f", self._password_file()]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from collections.abc import Sequence
@@ -53,6 +54,18 @@ def test_an_existing_database_is_left_as_it_is(db: CertutilDatabase) -> None:
     again = CertutilDatabase(host_runner(), db.directory)
     with again.opened(create=True):
         assert again.content() == db.content()
+
+
+@needs_certutil
+@pytest.mark.parametrize("files", [{"cert9.db"}, {"key4.db"}, {"cert9.db", "key4.db"}])
+def test_a_half_made_database_is_completed(tmp_path: Path, files: set[str]) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    database = CertutilDatabase(host_runner(), str(tmp_path))
+    with database.opened(create=False) as exists:
+        assert not exists
+    with database.opened(create=True):
+        assert database.content() == Content()
 
 
 @needs_certutil
@@ -186,6 +199,17 @@ def test_a_broken_database() -> None:
     db = a_host({"-L": answer(), "-K": answer(stderr="SEC_ERROR_BAD_DATABASE", rc=255)})
     with pytest.raises(CommandError, match="SEC_ERROR_BAD_DATABASE"):
         db.content()
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = a_host({"-A": answer(stderr="SEC_ERROR_ADDING_CERT", rc=255)})
+    db.directory = str(tmp_path)
+    with pytest.raises(CommandError, match="SEC_ERROR_ADDING_CERT"):
+        db.add("underlay-ca", CA, "CT,,")
+    full = os.statvfs_result((4096, 4096, 1000, 10, 10, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _path: full)
+    with pytest.raises(ProblemsError, match="is full"):
+        db.add("underlay-ca", CA, "CT,,")
 
 
 def test_describe_shows_no_key() -> None:
