@@ -31,7 +31,7 @@ docs: $(READY) ## write docs/reference.md from the roles' and modules' documenta
 	@.venv/bin/python tools/build_docs.py
 
 bench: $(READY) ## measure speed and scale
-	@.venv/bin/python bench/run.py
+	@set -e; for script in bench/*.py; do echo "== $$script"; .venv/bin/python "$$script"; done
 
 lock: $(READY) ## write requirements*.txt anew from requirements*.in
 	@tools/lock.sh

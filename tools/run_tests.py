@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 JUNIT = CACHE / "junit"
 BIN = ROOT / ".venv" / "bin"
-IMPORT_PATH = CACHE / "collections" / "ansible_collections" / "underlay" / "ipsec"
+INSTALLED = Path("ansible_collections/underlay/ipsec")
+IMPORT_PATH = CACHE / "collections" / INSTALLED
 # Folders of Python code that mypy looks at.
 TYPED = ("plugins", "tests/unit", "tools", "bench", "molecule")
 # The oldest Python of a managed host.
@@ -38,8 +39,6 @@ SANITY_PIP = "24.2"
 SANITY_PYTHON = "3.11"
 # How long a scenario may take before it is taken for stuck.
 SCENARIO_SECONDS = 30 * 60
-# What ansible-test does not look at: these are no part of a collection, and its rules are for one.
-DEVELOPMENT = {".ci", "bench", "molecule", "tools"}
 # What a built collection consists of; anything else in the artifact is a leak.
 SHIPPED = {
     "CHANGELOG.rst", "COPYING", "FILES.json", "MANIFEST.json", "README.md", "changelogs", "docs",
@@ -207,14 +206,20 @@ def unit() -> Tally:
     return tally
 
 
-def copy_collection(target: Path) -> None:
-    """Make *target* a fresh copy of the project's files, less the development tools."""
-    shutil.rmtree(target, ignore_errors=True)
-    for path in project_files():
-        if path.parts[0] in DEVELOPMENT:
-            continue
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / path, target / path, follow_symlinks=False)
+def build_and_install(into: Path) -> Tally:
+    """Build the collection and install the artifact as INSTALLED below *into*."""
+    shutil.rmtree(into / INSTALLED.parts[0], ignore_errors=True)
+    artifact = into / "collection.tar.gz"
+    galaxy = [BIN / "ansible-galaxy", "collection"]
+    tally = check("collection build", [*galaxy, "build", "--force", "--output-path", into])
+    for built in into.glob("underlay-ipsec-*.tar.gz"):
+        built.replace(artifact)
+    # Where it looks for what is installed already, so that it finds nothing.
+    search = {"ANSIBLE_COLLECTIONS_PATH": str(into)}
+    tally.add(
+        check("collection install", [*galaxy, "install", "--offline", "-p", into, artifact], env=search)
+    )
+    return tally
 
 
 def sanity_home() -> Path:
@@ -245,18 +250,18 @@ def sanity_home() -> Path:
 
 
 def sanity() -> Tally:
-    """Run ansible-test sanity on a copy, because it wants a real directory of that name."""
-    tree = CACHE / "sanity" / "ansible_collections" / "underlay" / "ipsec"
-    copy_collection(tree)
+    """Run ansible-test sanity on what a user installs: it wants a real directory of that name."""
+    into = CACHE / "sanity"
+    build_and_install(into)
     # Without a repository of its own it would find ours, in which the copy is ignored.
-    subprocess.run(["git", "init", "--quiet"], cwd=tree, check=True)
+    subprocess.run(["git", "init", "--quiet"], cwd=into / INSTALLED, check=True)
     ok = run(
         [BIN / "ansible-test", "sanity", "--python", SANITY_PYTHON, "--junit"],
-        cwd=tree,
+        cwd=into / INSTALLED,
         env={"HOME": str(sanity_home())},
     )
     tally = Tally()
-    for report in sorted((tree / "tests/output/junit").glob("ansible-test-sanity-*.xml")):
+    for report in sorted((into / INSTALLED / "tests/output/junit").glob("ansible-test-sanity-*.xml")):
         result = junit_tally(report)
         tally.add(Tally(failed=1) if result.failed else result)
         for skipped in ElementTree.parse(report).iter("skipped"):
@@ -269,29 +274,16 @@ def sanity() -> Tally:
 
 def build() -> Tally:
     """Build the collection, install the artifact, and look at what a user gets."""
-    out = CACHE / "build"
-    shutil.rmtree(out, ignore_errors=True)
-    galaxy = str(BIN / "ansible-galaxy")
-    only_here = {"ANSIBLE_COLLECTIONS_PATH": str(out)}
-    tally = check("collection build", [galaxy, "collection", "build", "--output-path", out])
-    install = [
-        galaxy,
-        "collection",
-        "install",
-        "--offline",
-        "-p",
-        out,
-        *out.glob("*.tar.gz"),
-    ]
-    tally.add(check("collection install", install, env=only_here))
-    installed = out / "ansible_collections" / "underlay" / "ipsec"
-    found = {path.name for path in installed.iterdir()} if installed.is_dir() else set()
-    ok = bool(found) and found <= SHIPPED
-    say("  ok     contents" if ok else f"  FAILED contents: {', '.join(sorted(found - SHIPPED)) or 'none'}")
-    tally.add(one(ok))
-    playbooks = sorted(installed.glob("playbooks/*.yml"))
+    into = CACHE / "build"
+    tally = build_and_install(into)
+    found = {path.name for path in (into / INSTALLED).iterdir()}
+    extra = found - SHIPPED
+    say(f"  FAILED the artifact also holds {', '.join(sorted(extra))}" if extra else "  ok     contents")
+    tally.add(one(not extra))
+    playbooks = sorted((into / INSTALLED).glob("playbooks/*.yml"))
     syntax = [BIN / "ansible-playbook", "--syntax-check", "-i", "localhost,", *playbooks]
-    tally.add(check("syntax of the installed playbooks", syntax, env=only_here))
+    search = {"ANSIBLE_COLLECTIONS_PATH": str(into)}
+    tally.add(check("syntax of the installed playbooks", syntax, env=search))
     return tally
 
 
