@@ -143,23 +143,27 @@ EXAMPLES = r"""
 RETURN = r"""
 version:
   description: Version of libreswan on the host; null if it is not installed.
-  returned: always
+  returned: unless O(stage) is V(hold) or V(release)
   type: str
   sample: "4.10"
 enforced:
   description: Networks on which the policy V(private) is in force after the run.
-  returned: always
+  returned: with O(stage=prepare) and O(stage=enforce)
   type: list
   elements: str
   sample: [data]
+pending:
+  description: Whether O(enforcement) still waits for O(stage=enforce).
+  returned: with O(stage=prepare) and O(stage=enforce)
+  type: bool
 connections:
   description: Names of the connections that were loaded or replaced (C(added)) and unloaded (C(removed)).
-  returned: always
+  returned: unless O(stage) is V(hold) or V(release)
   type: dict
   sample: {"added": ["underlay-data-private"], "removed": []}
 service:
   description: What was done to the service, one of C(none), C(started), C(restarted), C(enabled).
-  returned: always
+  returned: unless O(stage) is V(hold) or V(release)
   type: str
   sample: started
 """
@@ -251,7 +255,11 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
             live.drop_shunts(settings.networks, run)
         elif result["service"] in ("started", "restarted"):
             live.hold(settings.networks, run, _ORDER_SECONDS, lower_only=True, action="allow")
-    return {**result, "enforced": sorted(name for name, group in groups.items() if group == "private")}
+    return {
+        **result,
+        "enforced": sorted(name for name, group in groups.items() if group == "private"),
+        "pending": any(group != params["enforcement"] for group in groups.values()),
+    }
 
 
 def _change(
@@ -273,7 +281,6 @@ def _change(
         "changed": bool(change),
         "diff": live.file_diff(observed, change),
         "version": f"{dialect.major}.{dialect.minor}" if dialect else None,
-        "enforced": [],
         "connections": {"added": list(change.add), "removed": list(change.delete)},
         "service": change.service,
     }

@@ -13,26 +13,54 @@ import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed
 
 V4 = Dialect(4, 10)
 NETWORK = render.Network(
-    "data", 4, "10.88.0.11", "transport", "auto", private=("10.88.0.0/24",), clear=("10.88.0.1/32",)
+    "data",
+    4,
+    "10.88.0.0/24",
+    "10.88.0.11",
+    "transport",
+    "auto",
+    private=("10.88.0.0/24",),
+    clear=("10.88.0.1/32",),
 )
 SETTINGS = render.Settings("underlay-h1", "ecdsa", "aes_gcm256-sha2_384-dh20", "aes_gcm256", (NETWORK,))
-NAMES = tuple(connection.name for connection in render.connections(SETTINGS, V4))
-PRIVATE = render.files(SETTINGS, V4, {"data": "private"})
-RELAXED = render.files(SETTINGS, V4, {"data": "private-or-clear"})
-CONVERGED = apply.Observed(PRIVATE, frozenset(NAMES), enabled=True, journal=None)
+PRIVATE, RELAXED, EXCEPTION = NAMES = tuple(c.name for c in render.connections(SETTINGS, V4))
+TARGET = f"{PRIVATE}#10.88.0.0/24"
+ENFORCED = render.files(SETTINGS, V4, {"data": "private"})
+PREPARED = render.files(SETTINGS, V4, {"data": "private-or-clear"})
+LOADED = Loaded({PRIVATE: False, RELAXED: False, EXCEPTION: True, TARGET: True})
+CONVERGED = apply.Observed(ENFORCED, LOADED, enabled=True, journal=None)
+NOTHING = apply.Observed({}, None, enabled=False, journal=None)
+
+STATUS = f"""\
+000 "{PRIVATE}": 10.88.0.11...%opportunisticgroup; unrouted; eroute owner: #0
+000 "{RELAXED}": 10.88.0.11...%opportunisticgroup; unrouted; eroute owner: #0
+000 "{EXCEPTION}": 10.88.0.11...%any===10.88.0.1/32; prospective erouted; eroute owner: #0
+000 "{TARGET}": 10.88.0.11...%opportunistic===10.88.0.0/24; prospective erouted; eroute owner: #0
+"""
+POLICY = """\
+src 10.88.0.11/32 dst 10.88.0.0/24
+\tdir out priority 2801873 ptype main
+\ttmpl src 0.0.0.0 dst 0.0.0.0
+\t\tproto esp reqid 0 mode transport
+"""
 
 
 class Host:
     """Plays a host: remembers commands, answers some."""
 
-    def __init__(self, loaded: Sequence[str] = NAMES, fail: str = "") -> None:
+    def __init__(self, fail: str = "", setup: str = "export uniqueids='no'\n") -> None:
         self.commands: list[str] = []
-        self.loaded = loaded
         self.fail = fail
+        self.answers = {
+            "ipsec whack --status": STATUS,
+            "ipsec addconn --configsetup": setup,
+            "ip xfrm policy": POLICY,
+        }
 
     def __call__(
         self, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 1.0
@@ -41,65 +69,97 @@ class Host:
         self.commands.append(command)
         if self.fail and self.fail in command:
             raise CommandError(argv, 1, "", "refused")
-        out = ""
-        if command == "ipsec whack --status":
-            out = "".join(f'000 "{name}": 10.88.0.11...%group; unrouted\n' for name in self.loaded)
-        if command == "ipsec addconn --configsetup":
-            out = "export uniqueids='no'\n"
-        return Completed(tuple(argv), 0, out, "")
+        answers = (text for start, text in self.answers.items() if command.startswith(start))
+        return Completed(tuple(argv), 0, next(answers, ""), "")
+
+    @property
+    def changes(self) -> list[str]:
+        """The commands that do something."""
+        asking = ("--status", "--showstates", "is-active", "is-enabled")
+        return [command for command in self.commands if not command.endswith(asking)]
 
 
 def test_nothing_to_do_on_a_converged_host() -> None:
-    assert not apply.delta(CONVERGED, PRIVATE)
+    assert not apply.delta(CONVERGED, ENFORCED)
 
 
 def test_fresh_host_is_started_and_enabled() -> None:
-    change = apply.delta(apply.Observed({}, None, enabled=False, journal=None), RELAXED)
-    assert (change.start, change.enable, change.restart, dict(change.write)) == (True, True, False, RELAXED)
+    change = apply.delta(NOTHING, PREPARED)
+    assert (change.start, change.enable, change.restart, dict(change.write)) == (True, True, False, PREPARED)
 
 
 def test_running_daemon_without_our_setup_is_restarted_and_says_so() -> None:
-    change = apply.delta(apply.Observed({}, frozenset(), enabled=True, journal=None), RELAXED)
+    change = apply.delta(replace(NOTHING, loaded=Loaded(), enabled=True), PREPARED)
     assert (change.restart, change.service) == (True, "restarted")
 
 
-def test_policy_change_only_rereads_the_policy_files() -> None:
-    change = apply.delta(CONVERGED, RELAXED)
-    assert (change.add, change.delete, change.listen, change.restart) == ((), (), True, False)
+def test_enforcement_moves_one_entry_and_touches_no_other_connection() -> None:
+    change = apply.delta(CONVERGED, PREPARED)
+    assert (change.terminate, change.add, change.delete, change.listen) == ((TARGET,), (RELAXED,), (), True)
     assert all(path.startswith(render.POLICY_DIR) for path in change.write)
+    assert not change.restart
 
 
-def test_changed_connection_is_the_only_one_replaced() -> None:
-    wanted = {path: text.replace("failureshunt=drop", "failureshunt=none") for path, text in PRIVATE.items()}
-    assert apply.delta(CONVERGED, wanted).add == ("underlay-data-private",)
+def test_exception_comes_and_goes_without_a_word_to_the_groups() -> None:
+    wider = replace(SETTINGS, networks=(replace(NETWORK, clear=("10.88.0.1/32", "10.88.0.77/32")),))
+    files = render.files(wider, V4, {"data": "private"})
+    name = "underlay-data-clear-10.88.0.77-32"
+    coming = apply.delta(CONVERGED, files)
+    assert (coming.add, dict(coming.exceptions)) == ((name,), {name: "10.88.0.77/32"})
+    assert (coming.terminate, coming.listen) == ((), False)
+    present = replace(CONVERGED, files=files, loaded=Loaded({**LOADED.routed, name: True}))
+    going = apply.delta(present, ENFORCED)
+    assert (going.delete, going.terminate, going.listen) == ((name,), (), False)
+
+
+def test_changed_group_ends_its_own_sas_only() -> None:
+    wanted = {path: text.replace("failureshunt=drop", "failureshunt=none") for path, text in ENFORCED.items()}
+    change = apply.delta(CONVERGED, wanted)
+    assert (change.add, change.terminate, change.listen) == ((PRIVATE,), (TARGET,), True)
 
 
 @pytest.mark.parametrize(
-    ("loaded", "add", "delete"),
+    ("routed", "add", "delete", "route"),
     [
-        (frozenset(NAMES[1:]), NAMES[:1], ()),
-        (frozenset({*NAMES, "underlay-old-clear"}), (), ("underlay-old-clear",)),
-        (frozenset({*NAMES, "somebody-elses"}), (), ()),
+        ({PRIVATE: False, RELAXED: False, TARGET: True}, (EXCEPTION,), (), ()),
+        ({**LOADED.routed, "underlay-old-clear": False}, (), ("underlay-old-clear",), ()),
+        ({**LOADED.routed, "somebody-elses": True}, (), (), ()),
+        ({**LOADED.routed, TARGET: False}, (), (), (TARGET,)),
+        ({**LOADED.routed, EXCEPTION: False}, (), (), (EXCEPTION,)),
     ],
 )
 def test_what_is_loaded_counts_not_what_is_written(
-    loaded: frozenset[str], add: tuple[str, ...], delete: tuple[str, ...]
+    routed: dict[str, bool], add: tuple[str, ...], delete: tuple[str, ...], route: tuple[str, ...]
 ) -> None:
-    change = apply.delta(replace(CONVERGED, loaded=loaded), PRIVATE)
-    assert (change.add, change.delete) == (add, delete)
+    change = apply.delta(replace(CONVERGED, loaded=Loaded(routed)), ENFORCED)
+    assert (change.add, change.delete, change.route) == (add, delete, route)
+
+
+@pytest.mark.parametrize(
+    ("protected", "outbound", "healed"),
+    [
+        ({"10.88.0.12"}, {"10.88.0.12"}, []),
+        ({"10.88.0.12"}, set(), [7]),
+        (set(), set(), []),
+    ],
+)
+def test_one_way_sa_is_negotiated_again(protected: set[str], outbound: set[str], healed: list[int]) -> None:
+    loaded = Loaded(LOADED.routed, (IkeSa(7, TARGET, "10.88.0.12"),), frozenset(protected))
+    change = apply.delta(replace(CONVERGED, loaded=loaded, outbound=frozenset(outbound)), ENFORCED)
+    assert [sa.serial for sa in change.heal] == healed
 
 
 def test_journal_makes_the_next_run_redo_the_unfinished_part() -> None:
-    unfinished = replace(CONVERGED, journal=apply.Journal(frozenset(NAMES[:1]), restart=False))
-    change = apply.delta(unfinished, PRIVATE)
-    assert (change.add, change.listen, change.restart) == (NAMES[:1], True, False)
+    unfinished = replace(CONVERGED, journal=apply.Journal(frozenset({PRIVATE}), restart=False))
+    change = apply.delta(unfinished, ENFORCED)
+    assert (change.add, change.listen, change.restart) == ((PRIVATE,), True, False)
 
 
 def test_absent_unloads_ours_and_leaves_the_service_alone() -> None:
-    loaded = frozenset({*NAMES, "somebody-elses"})
+    loaded = Loaded({**LOADED.routed, "somebody-elses": True})
     change = apply.delta(replace(CONVERGED, loaded=loaded), {}, serve=False)
-    assert (change.delete, set(change.remove)) == (tuple(sorted(NAMES)), set(PRIVATE))
-    assert (change.start, change.enable, change.restart) == (False, False, False)
+    assert (change.delete, set(change.remove)) == (tuple(sorted(NAMES)), set(ENFORCED))
+    assert change.service == "none"
 
 
 @pytest.mark.parametrize(
@@ -107,9 +167,9 @@ def test_absent_unloads_ours_and_leaves_the_service_alone() -> None:
     [
         ({}, "private", "prepare", "private-or-clear"),
         ({}, "private", "enforce", "private"),
-        (RELAXED, "private", "prepare", "private-or-clear"),
-        (PRIVATE, "private", "prepare", "private"),
-        (PRIVATE, "private-or-clear", "prepare", "private-or-clear"),
+        (PREPARED, "private", "prepare", "private-or-clear"),
+        (ENFORCED, "private", "prepare", "private"),
+        (ENFORCED, "private-or-clear", "prepare", "private-or-clear"),
         ({}, "clear", "prepare", "clear"),
     ],
 )
@@ -120,35 +180,31 @@ def test_prepare_never_tightens_and_never_reopens(
     assert apply.enforcement(SETTINGS, observed, target, stage) == {"data": expected}
 
 
-def test_apply_live_in_one_batch_and_without_a_restart(tmp_path: Path) -> None:
+def test_order_of_a_live_change(tmp_path: Path) -> None:
     host = Host()
-    change = apply.delta(apply.Observed({}, frozenset({"x"}), enabled=True, journal=None), PRIVATE)
-    apply.apply(replace(change, restart=False), host, tmp_path)
-    assert host.commands == [
-        f"ipsec addconn {' '.join(NAMES)}",
-        *(f"ipsec whack --name {name} --route" for name in NAMES),
+    apply.apply(apply.delta(CONVERGED, PREPARED), host, tmp_path)
+    assert host.changes == [
+        f"ipsec whack --name {TARGET} --terminate",
+        f"ipsec whack --name {TARGET} --delete",
+        f"ipsec addconn {RELAXED}",
+        f"ipsec whack --name {RELAXED} --route",
         "ipsec whack --listen",
     ]
-    assert apply.observe(host, tmp_path) == replace(CONVERGED, loaded=frozenset(NAMES))
+    assert not (tmp_path / apply.JOURNAL.lstrip("/")).exists()
 
 
 def test_interrupted_apply_is_taken_up_by_the_next_run(tmp_path: Path) -> None:
-    change = apply.delta(CONVERGED, RELAXED)
+    apply.apply(apply.Delta(ENFORCED), Host(), tmp_path)
+    change = apply.delta(CONVERGED, PREPARED)
     with pytest.raises(CommandError):
         apply.apply(change, Host(fail="--listen"), tmp_path)
-    again = apply.delta(apply.observe(Host(), tmp_path), RELAXED)
-    assert again.listen
+    again = apply.delta(apply.observe(Host(), tmp_path), PREPARED)
+    assert (again.add, again.listen) == ((RELAXED,), True)
 
 
 def test_setup_that_libreswan_ignores_is_an_error(tmp_path: Path) -> None:
-    class Stubborn(Host):
-        def __call__(self, argv: Sequence[str], **kwargs: object) -> Completed:  # type: ignore[override]
-            done = super().__call__(argv)
-            return replace(done, stdout=done.stdout.replace("'no'", "'yes'"))
-
-    change = apply.delta(apply.Observed({}, None, enabled=False, journal=None), RELAXED)
     with pytest.raises(ProblemsError, match=r"/etc/ipsec\.conf"):
-        apply.apply(change, Stubborn(), tmp_path)
+        apply.apply(apply.delta(NOTHING, PREPARED), Host(setup="export uniqueids='yes'\n"), tmp_path)
 
 
 def test_foreign_files_are_not_seen(tmp_path: Path) -> None:
@@ -157,3 +213,48 @@ def test_foreign_files_are_not_seen(tmp_path: Path) -> None:
     (folder / "private").write_text("10.0.0.0/8\n")
     (folder.parent / "other.conf").write_text("conn other\n")
     assert apply.observe(Host(), tmp_path).files == {}
+
+
+def test_hold_of_all_catches_only_what_would_ask_for_an_sa() -> None:
+    host = Host()
+    apply.hold([NETWORK], host, 30, lower_only=False, action="block")
+    assert host.changes[-1] == (
+        "ip xfrm policy update src 10.88.0.0/24 dst 10.88.0.0/24 dir out"
+        " priority 2801872 action block limit time-hard 30"
+    )
+
+
+def test_hold_of_lower_peers_covers_exactly_their_addresses() -> None:
+    host = Host()
+    apply.hold([NETWORK], host, 5, lower_only=True, action="allow")
+    held = [command.split()[7] for command in host.changes if " update " in command]
+    assert held == ["10.88.0.0/29", "10.88.0.8/31", "10.88.0.10/32"]
+
+
+def test_loaded_is_read_alike_from_both_generations() -> None:
+    v4 = """\
+000 "underlay-data-private#10.88.0.0/24": 10.88.0.11...%opportunistic===10.88.0.0/24; unrouted; eroute owner: #0
+000 "underlay-data-private#10.88.0.0/24"[1]: 10.88.0.11...10.88.0.13; erouted; eroute owner: #2
+"""
+    v5 = """\
+"underlay-data-private#10.88.0.0/24": 10.88.0.13...%opportunistic===10.88.0.0/24; unrouted; my_ip=unset;
+"underlay-data-private#10.88.0.0/24":   routing: unrouted;
+"underlay-data-private#10.88.0.0/24"[1]:   routing: routed-tunnel; owner: Child SA #2;
+"""
+    states4 = """\
+000 #1: "underlay-data-private#10.88.0.0/24"[1] ...10.88.0.13:500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA);
+000 #2: "underlay-data-private#10.88.0.0/24"[1] ...10.88.0.13:500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA);
+000 #2: "underlay-data-private#10.88.0.0/24"[1] ...10.88.0.13 esp.1ff77d1@10.88.0.13 esp.b3dc4df6@10.88.0.11
+000 #3: "underlay-data-private#10.88.0.0/24"[2] ...fd88::12:500 STATE_V2_PARENT_I1 (sent IKE_SA_INIT request);
+"""
+    expected = Loaded(
+        {"underlay-data-private#10.88.0.0/24": False},
+        (
+            IkeSa(1, "underlay-data-private#10.88.0.0/24", "10.88.0.13"),
+            IkeSa(3, "underlay-data-private#10.88.0.0/24", "fd88::12"),
+        ),
+        frozenset({"10.88.0.13"}),
+    )
+    states5 = states4.replace("000 ", "").replace("STATE_V2_", "").replace("PARENT_I1", "IKE_SA_INIT_I")
+    assert apply.parse(v4, states4) == expected
+    assert apply.parse(v5, states5) == expected

@@ -26,6 +26,7 @@ def slice_of(**network: Any) -> render.Settings:
                 {
                     "name": "data",
                     "family": 4,
+                    "cidr": "10.88.0.0/24",
                     "address": "10.88.0.11",
                     "mode": "transport",
                     "encapsulation": "auto",
@@ -57,9 +58,54 @@ def test_version(text: str, expected: Dialect | None) -> None:
     assert parse_version(text) == expected
 
 
-def test_every_network_has_its_three_groups() -> None:
+def test_a_network_has_two_groups_and_its_exceptions() -> None:
     names = [connection.name for connection in render.connections(slice_of(), V4)]
-    assert names == ["underlay-data-private", "underlay-data-private-or-clear", "underlay-data-clear"]
+    assert names == [
+        "underlay-data-private",
+        "underlay-data-private-or-clear",
+        "underlay-data-clear-10.88.0.1-32",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "expected"),
+    [
+        (
+            "10.88.0.64/28",
+            "underlay-data-clear-10.88.0.64-28",
+            {"rightsubnet": "10.88.0.64/28", "leftsubnet": "10.88.0.11/32", "right": "0.0.0.0"},
+        ),
+        (
+            "10.88.0.0/24 tcp 0 22",
+            "underlay-data-clear-10.88.0.0-24-tcp-0-22",
+            {"rightsubnet": "10.88.0.0/24", "leftprotoport": "tcp", "rightprotoport": "tcp/22"},
+        ),
+        (
+            "10.88.0.0/24 tcp 22 0",
+            "underlay-data-clear-10.88.0.0-24-tcp-22-0",
+            {"leftprotoport": "tcp/22", "rightprotoport": "tcp"},
+        ),
+    ],
+)
+def test_exception_is_a_passthrough_connection(entry: str, name: str, expected: dict[str, str]) -> None:
+    found = keywords(name, slice_of(clear=[entry]))
+    assert {"type": "passthrough", "authby": "never", **expected}.items() <= found.items()
+
+
+def test_exception_of_a_section() -> None:
+    sections = render.sections_of("".join(render.conf_files(slice_of(), V4).values()))
+    found = {name: render.exception_of(section) for name, section in sections.items()}
+    assert found == {
+        "underlay-data-private": None,
+        "underlay-data-private-or-clear": None,
+        "underlay-data-clear-10.88.0.1-32": "10.88.0.1/32",
+    }
+
+
+def test_exception_in_ipv6() -> None:
+    settings = slice_of(family=6, cidr="fd88::/64", address="fd88::11", clear=["fd88::1/128"])
+    found = keywords("underlay-data-clear-fd88..1-128", settings)
+    assert {"right": "::", "leftsubnet": "fd88::11/128", "hostaddrfamily": "ipv6"}.items() <= found.items()
 
 
 @pytest.mark.parametrize(("dialect", "key", "value"), [(V4, "ikev2", "insist"), (V5, "keyexchange", "ikev2")])
@@ -74,8 +120,6 @@ def test_ikev2_keyword_is_the_generations(dialect: Dialect, key: str, value: str
         ("private-or-clear", "failureshunt", "passthrough"),
         ("private", "negotiationshunt", "hold"),
         ("private-or-clear", "negotiationshunt", "hold"),
-        ("clear", "type", "passthrough"),
-        ("clear", "authby", "never"),
     ],
 )
 def test_groups_differ_where_they_must(group: str, key: str, value: str) -> None:
@@ -94,15 +138,15 @@ def test_no_key_is_given_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("enforcement", "private", "private_or_clear", "clear"),
+    ("enforcement", "private", "private_or_clear"),
     [
-        ("private", ("10.88.0.0/24",), (), ("10.88.0.1/32",)),
-        ("private-or-clear", (), ("10.88.0.0/24",), ("10.88.0.1/32",)),
-        ("clear", (), (), ("10.88.0.0/24", "10.88.0.1/32")),
+        ("private", ("10.88.0.0/24",), ()),
+        ("private-or-clear", (), ("10.88.0.0/24",)),
+        ("clear", (), ()),
     ],
 )
 def test_enforcement_only_moves_the_network_between_policy_files(
-    enforcement: str, private: tuple[str, ...], private_or_clear: tuple[str, ...], clear: tuple[str, ...]
+    enforcement: str, private: tuple[str, ...], private_or_clear: tuple[str, ...]
 ) -> None:
     settings = slice_of()
     files = render.files(settings, V4, {"data": enforcement})
@@ -110,7 +154,7 @@ def test_enforcement_only_moves_the_network_between_policy_files(
         group: render.entries_of(files[render.policy_file(settings.networks[0], group)])
         for group in render.GROUPS
     }
-    assert entries == {"private": private, "private-or-clear": private_or_clear, "clear": clear}
+    assert entries == {"private": private, "private-or-clear": private_or_clear}
     assert {path: text for path, text in files.items() if path.endswith(".conf")} == render.conf_files(
         settings, V4
     )
@@ -121,4 +165,4 @@ def test_sections_are_read_back_as_written() -> None:
     sections = render.sections_of(text)
     assert list(sections) == [connection.name for connection in render.connections(slice_of(), V5)]
     assert "failureshunt=drop" in sections["underlay-data-private"]
-    assert "failureshunt" not in sections["underlay-data-clear"]
+    assert "failureshunt" not in sections["underlay-data-clear-10.88.0.1-32"]
