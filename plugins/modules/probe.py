@@ -26,7 +26,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: It changes nothing and probes in check mode too.
+    details: It changes nothing, so it probes in check mode too; it is skipped on a host without libreswan.
   diff_mode:
     support: none
   idempotent:
@@ -246,6 +246,8 @@ def main() -> None:
     if module.params["count"] < 1:
         module.fail_json(msg=f"count is {module.params['count']}; at least one probe is needed")
     try:
+        if module.check_mode and detect(host_runner()) is None:
+            module.exit_json(skipped=True, msg="libreswan is not installed yet")
         module.exit_json(changed=False, stage=module.params["stage"], **_run(module.params))
     except IpsecError as error:
         module.fail_json(msg=str(error))

@@ -23,12 +23,24 @@ _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a
 
 # The first that fits wins: what is known precisely comes before what merely follows from it.
 _FINDINGS = (
-    ("certificate", r"certificate .*invalid: (?P<code>SEC_ERROR_\w+)", "the peer's certificate is invalid ({code})"),
+    (
+        "certificate",
+        r"certificate .*invalid: (?P<code>SEC_ERROR_\w+)",
+        "the peer's certificate is invalid ({code})",
+    ),
     ("certificate", r"X509: [Cc]ertificate .*rejected", "the peer's certificate was rejected"),
-    ("certificate", r"(?:could not|failed to) .*(?:private key|CKAID)", "this host's private key cannot be used"),
-    ("proposal", r"no local proposal matches|NO_PROPOSAL_CHOSEN", "no common algorithms (NO_PROPOSAL_CHOSEN)"),
+    ("certificate", r"(?:could not|failed to) .*(?:private key|CKAID)", "the own private key cannot be used"),
+    (
+        "proposal",
+        r"no local proposal matches|NO_PROPOSAL_CHOSEN",
+        "no common algorithms (NO_PROPOSAL_CHOSEN)",
+    ),
     ("selectors", r"TS_UNACCEPTABLE", "the peer does not accept the addresses (TS_UNACCEPTABLE)"),
-    ("authentication", r"rejected by peer: AUTHENTICATION_FAILED", "the peer rejected this host (AUTHENTICATION_FAILED)"),
+    (
+        "authentication",
+        r"rejected by peer: AUTHENTICATION_FAILED",
+        "the peer rejects the authentication (AUTHENTICATION_FAILED)",
+    ),
     ("authentication", r"authentication failed: (?P<code>.*)", "the peer's authentication failed: {code}"),
     ("authentication", r"AUTHENTICATION_FAILED", "authentication failed (AUTHENTICATION_FAILED)"),
     (
@@ -77,7 +89,8 @@ def parse_accounts(text: str, peers: Iterable[str]) -> dict[str, Account]:
         finding = _finding(parsed["text"]) if parsed else None
         if parsed and finding:
             for address in set(_ADDRESS.findall(parsed["text"])):
-                peer = wanted.get(_normal(address))
+                normal = _normal(address)
+                peer = wanted.get(normal) if normal else None
                 if peer:
                     found.setdefault(peer, []).append((float(parsed["time"]), *finding))
     accounts = {}

@@ -13,7 +13,12 @@ from typing import Any
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import default_directory, iso
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import certificates_from_pem
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import Account
-from ansible_collections.underlay.ipsec.plugins.module_utils._probe.verdict import CLEAR, ENCRYPTED, Evidence, judge
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.verdict import (
+    CLEAR,
+    ENCRYPTED,
+    Evidence,
+    judge,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.wire import Route
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import Flow
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
@@ -64,7 +69,7 @@ def describe(
     cause, reason = verdict.cause, verdict.reason
     if verdict.status != ENCRYPTED and cause in _LIBRESWAN_EXPLAINS:
         if not active:
-            cause, reason = "service", f"{reason}; libreswan does not run on this host"
+            cause, reason = "service", f"{reason}; libreswan is not running"
         # An SA that exists is not explained by an attempt that failed earlier, unless it is the wrong one.
         elif account and (evidence.out is None or (cause, account.cause) == ("no_answer", "crossed")):
             cause, reason = account.cause, f"{reason}; libreswan: {account.clause}"

@@ -53,7 +53,9 @@ def observe(
     settled = _warm_up(wire, kernel, routes, clear, timeout, now)
     evidence = _measure(wire, kernel, routes, count)
     for _attempt in range(_ATTEMPTS - 1):
-        doubtful = [route for route in routes if route in settled and _doubtful(evidence[route], route in clear)]
+        doubtful = [
+            route for route in routes if route in settled and _doubtful(evidence[route], route in clear)
+        ]
         if not doubtful:
             break
         evidence.update(_measure(wire, kernel, doubtful, count))

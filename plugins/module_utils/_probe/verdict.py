@@ -64,12 +64,18 @@ def judge(evidence: Evidence) -> Verdict:
         if flow and flow.cipher == NULL_CIPHER and flow.rise:
             return Verdict(CLEAR, "null_cipher", f"the SA {direction} the peer ({flow.spi}) does not encrypt")
     if out is None or out.rise < evidence.sent:
-        counted = f"the SA to the peer counted {out.rise} of {probes}" if out else "there is no SA to the peer"
-        return Verdict(CLEAR, "unproven", f"the peer answered, but {counted}: nothing shows that they were encrypted")
+        counted = (
+            f"the SA to the peer counted {out.rise} of {probes}" if out else "there is no SA to the peer"
+        )
+        return Verdict(
+            CLEAR, "unproven", f"the peer answered, but {counted}: nothing shows that they were encrypted"
+        )
     if inbound is None or inbound.rise < evidence.replies:
         counted = f"the SA from it counted {inbound.rise}" if inbound else "there is no SA from it"
         return Verdict(
-            CLEAR, "unproven", f"the peer answered {evidence.replies} of {probes}, but {counted}: it answers in clear text"
+            CLEAR,
+            "unproven",
+            f"the peer answered {evidence.replies} of {probes}, but {counted}: it answers in clear text",
         )
     if evidence.replies < evidence.sent:
         return Verdict(
@@ -81,16 +87,14 @@ def judge(evidence: Evidence) -> Verdict:
 def _unanswered(evidence: Evidence) -> Verdict:
     out, policy = evidence.out, evidence.policy
     if out and out.rise:
-        return Verdict(UNREACHABLE, "no_answer", f"{evidence.sent} probes left encrypted, and none was answered")
+        return Verdict(
+            UNREACHABLE, "no_answer", f"{evidence.sent} probes left encrypted, and none was answered"
+        )
     if policy and policy.kind == "block":
-        return Verdict(
-            BLOCKED, "shunt", f"nothing left this host: a policy drops traffic to {policy.destination}"
-        )
+        return Verdict(BLOCKED, "shunt", f"nothing left: a policy drops traffic to {policy.destination}")
     if policy and policy.kind == "esp":
-        return Verdict(
-            BLOCKED, "no_sa", f"nothing left this host: traffic to {policy.destination} waits for an SA"
-        )
+        return Verdict(BLOCKED, "no_sa", f"nothing left: traffic to {policy.destination} waits for an SA")
     if evidence.error == "EPERM":
-        return Verdict(BLOCKED, "firewall", "nothing left this host: its firewall refused to send")
+        return Verdict(BLOCKED, "firewall", "nothing left: the firewall of the sender refuses")
     refused = f" ({evidence.error})" if evidence.error else ""
-    return Verdict(UNREACHABLE, "no_route", f"nothing left this host{refused}: the peer's address does not answer")
+    return Verdict(UNREACHABLE, "no_route", f"nothing left{refused}: nobody answers for the peer's address")

@@ -268,7 +268,9 @@ class Wire:
         while True:
             for key, _events in self._selector.select(max(0.0, end - time.monotonic())):
                 self._collect(key.fileobj)  # type: ignore[arg-type]
-            waiting = {route for route in waiting if not 0 < self.tally(route).sent <= self.tally(route).replies}
+            waiting = {
+                route for route in waiting if not 0 < self.tally(route).sent <= self.tally(route).replies
+            }
             if time.monotonic() >= end or (early and not waiting):
                 return
 
@@ -281,7 +283,9 @@ class Wire:
                 continue
             if sock is self._tap:
                 # Nothing on the loopback interface is on a wire, except for check_tap().
-                if nonce not in self._seen_clear and (origin[3] != _ARPHRD_LOOPBACK or nonce == self._control):
+                if nonce not in self._seen_clear and (
+                    origin[3] != _ARPHRD_LOOPBACK or nonce == self._control
+                ):
                     self._seen_clear.add(nonce)
                     self.tally(route).clear += 1
             elif nonce not in self._answered and self._is_answer(packet, str(origin[0]), route):

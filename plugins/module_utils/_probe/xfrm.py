@@ -18,7 +18,9 @@ NULL_CIPHER = "null"
 """The cipher of an SA that does not encrypt: ESP with null encryption, or AH."""
 
 _STATE = re.compile(r"^src (?P<src>\S+) dst (?P<dst>\S+)")
-_ID = re.compile(r"\bproto (?P<proto>\S+) spi (?P<spi>0x[0-9a-f]+)\S* reqid (?P<reqid>\d+)\S* mode (?P<mode>\S+)")
+_ID = re.compile(
+    r"\bproto (?P<proto>\S+) spi (?P<spi>0x[0-9a-f]+)\S* reqid (?P<reqid>\d+)\S* mode (?P<mode>\S+)"
+)
 _ALGORITHM = re.compile(r"^(?P<kind>aead|enc|auth-trunc|auth|comp) (?P<name>\S+)(?P<rest>.*)$")
 _KEY = re.compile(r"0x(?P<hex>[0-9a-f]*)")
 _ENCAP = re.compile(r"^encap type (?P<type>\S+)")
@@ -155,7 +157,12 @@ def _blocks(text: str) -> Iterable[list[str]]:
 def _state(block: list[str]) -> Iterable[State]:
     addresses = _STATE.match(block[0])
     identity = next((found for found in map(_ID.search, block) if found), None)
-    if addresses is None or identity is None or identity["proto"] not in ("esp", "ah") or int(identity["spi"], 16) == 0:
+    if (
+        addresses is None
+        or identity is None
+        or identity["proto"] not in ("esp", "ah")
+        or int(identity["spi"], 16) == 0
+    ):
         return
     algorithms: dict[str, tuple[str, int]] = {}
     encap = None
@@ -219,16 +226,19 @@ def parse_policies(text: str) -> list[Policy]:
 
 def _policy(block: list[str]) -> Iterable[Policy]:
     head = _POLICY.match(block[0].rstrip())
-    direction = next((found for found in map(_DIRECTION.match, (line.strip() for line in block[1:])) if found), None)
+    direction = next(
+        (found for found in map(_DIRECTION.match, (line.strip() for line in block[1:])) if found), None
+    )
     if head is None or direction is None or direction["socket"]:
         return
-    words = direction["rest"].split()
+    words: list[str] = direction["rest"].split()
     options = dict(zip(words, words[1:]))
     if options.get("action") == "block":
         kind = "block"
     else:
         kind = "esp" if any(line.strip().startswith("tmpl ") for line in block) else "pass"
-    ports = dict(zip(head["ports"].split(), head["ports"].split()[1:]))
+    words = head["ports"].split()
+    ports: dict[str, str] = dict(zip(words, words[1:]))
     yield Policy(
         source=head["src"],
         destination=head["dst"],
@@ -296,7 +306,9 @@ def flows(before: Iterable[State], after: Iterable[State]) -> dict[tuple[str, st
         result[pair] = Flow(
             spi=busiest.spi,
             spis=tuple(sorted(state.spi for _rise, _position, state in measured)),
-            cipher=NULL_CIPHER if any(s.cipher == NULL_CIPHER and r for r, _p, s in measured) else busiest.cipher,
+            cipher=NULL_CIPHER
+            if any(s.cipher == NULL_CIPHER and r for r, _p, s in measured)
+            else busiest.cipher,
             encap=busiest.encap,
             mode=busiest.mode,
             packets_before=sum(state.packets - rise for rise, _position, state in measured),

@@ -8,13 +8,17 @@ The keys of `compare()`'s result are those of report.json, which docs/report.md 
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from ansible_collections.underlay.ipsec.plugins.module_utils._report.expectation import (
+    clear_members,
+    members_of,
+    natural,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.remedy import remedy
 
 FORMAT_VERSION = 1
@@ -29,35 +33,9 @@ class Scope:
     """Which members could be observed at all."""
 
     results: Mapping[str, Data]
-    """Each member's result of ``underlay.ipsec.probe``, by inventory name."""
+    """Each member's result of ``underlay.ipsec.probe``, by inventory name; also those that failed."""
     targeted: frozenset[str]
     """The members that this run was for; the others were excluded by a limit."""
-
-
-@dataclass
-class _Findings:
-    pairs: list[dict[str, Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-def members_of(plan: Data, network: str) -> list[str]:
-    """Return the members that have an address in *network*, sorted."""
-    return sorted(name for name, member in plan["members"].items() if network in member["addresses"])
-
-
-def expected_clear(plan: Data, network: Data) -> set[str]:
-    """Return the members whose whole traffic in *network* is planned to be clear text."""
-    names = members_of(plan, network["name"])
-    if plan["enforcement"] == "clear":
-        return set(names)
-    # An entry with a protocol and ports leaves the rest of the traffic encrypted.
-    exempt = [ipaddress.ip_network(entry, strict=False) for entry in network["clear"] if " " not in entry]
-    return {
-        name
-        for name in names
-        for address in [ipaddress.ip_address(plan["members"][name]["addresses"][network["name"]])]
-        if any(address in entry for entry in exempt if entry.version == address.version)
-    }
 
 
 def compare(
@@ -79,7 +57,7 @@ def compare(
     problems += _unplanned_exceptions(scope, exceptions)
     in_scope = [pair for pair in pairs if pair["from"] in scope.targeted]
     counted = Counter(pair["observed"] for pair in pairs)
-    outside = sorted(set(plan["members"]) - scope.targeted)
+    outside = natural(set(plan["members"]) - scope.targeted)
     return {
         "version": FORMAT_VERSION,
         "generated": now.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -96,18 +74,22 @@ def compare(
             "as_planned": sum(1 for pair in pairs if pair["as_planned"]),
             **{status.replace(" ", "_"): counted[status] for status in STATUSES},
         },
-        "networks": [{key: network[key] for key in ("name", "cidr", "family")} for network in plan["networks"]],
-        "members": {name: _member(plan, scope, name, now) for name in sorted(plan["members"])},
+        "networks": [
+            {key: network[key] for key in ("name", "cidr", "family")} for network in plan["networks"]
+        ],
+        "members": {name: _member(plan, scope, name, now) for name in natural(plan["members"])},
         "pairs": pairs,
         "problems": problems,
         "warnings": list(_warnings(scope, pairs, observed, now)),
     }
 
 
-def _pairs(plan: Data, scope: Scope, observed: Mapping[tuple[str, str, str], Data]) -> Iterator[dict[str, Any]]:
+def _pairs(
+    plan: Data, scope: Scope, observed: Mapping[tuple[str, str, str], Data]
+) -> Iterator[dict[str, Any]]:
     for network in plan["networks"]:
         names = members_of(plan, network["name"])
-        clear = expected_clear(plan, network)
+        clear = clear_members(plan, network)
         for source in names:
             for destination in names:
                 if source != destination:
@@ -123,7 +105,14 @@ def _pair(
     if seen is None:
         reason, cause = _why_not_observed(source, scope)
         empty = {"cipher": None, "encapsulation": None, "spi_out": None, "spi_in": None}
-        return {**pair, "observed": NOT_OBSERVED, "as_planned": False, **empty, "cause": cause, "reason": reason}
+        return {
+            **pair,
+            "observed": NOT_OBSERVED,
+            "as_planned": False,
+            **empty,
+            "cause": cause,
+            "reason": reason,
+        }
     out, inbound = seen["out"] or {}, seen["in"] or {}
     # Where clear text is planned, what matters is that it arrives.
     lost = expected == "clear" and seen["status"] == "clear" and not seen["replies"]
@@ -145,12 +134,18 @@ def _why_not_observed(member: str, scope: Scope) -> tuple[str, str]:
     """Return the reason and the cause."""
     if member not in scope.targeted:
         return f"{member} is not part of this run", "outside"
-    result = scope.results.get(member)
-    if result is None:
-        return f"{member} did not answer Ansible in this run", "unobserved"
+    result = scope.results.get(member, {})
+    if "pairs" in result:
+        return f"the probe on {member} did not look at this peer", "unobserved"
+    if result.get("unreachable"):
+        return f"Ansible cannot reach {member}: {_first_line(result)}", "unobserved"
     if result.get("msg"):
-        return f"the probe on {member} failed: {result['msg']}", "unobserved"
-    return f"the probe on {member} did not look at this peer", "unobserved"
+        return f"the probe on {member} gave no result: {_first_line(result)}", "unobserved"
+    return f"{member} did not get as far as the probe", "unobserved"
+
+
+def _first_line(result: Data) -> str:
+    return (str(result.get("msg", "")).strip().splitlines() or [""])[0]
 
 
 def _pair_problem(pair: Data) -> Iterator[dict[str, Any]]:
@@ -163,14 +158,14 @@ def _pair_problem(pair: Data) -> Iterator[dict[str, Any]]:
         "network": pair["network"],
         "message": f"{pair['observed']} instead of {pair['expected']}"
         + (f": {pair['reason']}" if pair["reason"] else ""),
-        "remedy": remedy(pair["cause"], source=pair["from"], destination=pair["to"]),
+        "remedy": remedy(pair["cause"]),
     }
 
 
 def _member_problems(plan: Data, scope: Scope) -> list[dict[str, Any]]:
     """Return one problem, not one per peer, for each member that could not be observed."""
     problems = []
-    for name in sorted(scope.targeted & set(plan["members"])):
+    for name in natural(scope.targeted & plan["members"].keys()):
         result = scope.results.get(name, {})
         planned = {
             (network["name"], peer)
@@ -189,7 +184,7 @@ def _member_problems(plan: Data, scope: Scope) -> list[dict[str, Any]]:
                     "to": None,
                     "network": None,
                     "message": f"{NOT_OBSERVED}: {reason} ({len(missing)} of {len(planned)} pairs are unknown)",
-                    "remedy": remedy(cause, source=name, destination=""),
+                    "remedy": remedy(cause),
                 }
             )
     return problems
@@ -198,7 +193,7 @@ def _member_problems(plan: Data, scope: Scope) -> list[dict[str, Any]]:
 def _unplanned_exceptions(scope: Scope, exceptions: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
     """Return a problem for each hole in a member's policies that its plan does not have."""
     problems = []
-    for name in sorted(scope.results):
+    for name in natural(scope.results):
         planned = {" ".join(entry.split()) for entry in exceptions.get(name, ())}
         open_ = sorted({e for pair in scope.results[name].get("pairs", ()) for e in pair["exceptions"]})
         for entry in open_:
@@ -210,7 +205,7 @@ def _unplanned_exceptions(scope: Scope, exceptions: Mapping[str, Iterable[str]])
                         "to": None,
                         "network": None,
                         "message": f"the kernel lets traffic through in clear text that is not in the plan: {entry}",
-                        "remedy": remedy("exception", source=name, destination=""),
+                        "remedy": remedy("exception"),
                     }
                 )
     return problems
@@ -226,7 +221,9 @@ def _member(plan: Data, scope: Scope, name: str, now: datetime) -> dict[str, Any
         "observed": "pairs" in result,
         "libreswan": result.get("libreswan"),
         "service": result.get("service"),
-        "certificate": {**certificate, "days_left": _days_left(certificate["not_after"], now)} if certificate else None,
+        "certificate": {**certificate, "days_left": _days_left(certificate["not_after"], now)}
+        if certificate
+        else None,
     }
 
 
@@ -240,7 +237,7 @@ def _warnings(
 ) -> Iterator[str]:
     for pair in pairs:
         yield from _unmatched(pair, observed)
-    for name in sorted(scope.results):
+    for name in natural(scope.results):
         certificate = scope.results[name].get("certificate")
         if certificate and _days_left(certificate["not_after"], now) < 0:
             yield f"{name}: the certificate {certificate['nickname']} expired on {certificate['not_after']}"

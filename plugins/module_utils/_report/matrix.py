@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Data = Mapping[str, Any]
@@ -13,6 +14,7 @@ Data = Mapping[str, Any]
 LETTERS = {"encrypted": "E", "clear": "C", "blocked": "B", "unreachable": "U", "not observed": "?"}
 _WIDTH = 110
 _ROWS = 40
+_NAMES = 20
 
 
 def by_row(report: Data, network: str) -> dict[str, dict[str, Data]]:
@@ -48,7 +50,9 @@ def _ciphers(pairs: Sequence[Data]) -> str:
 def _words(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
     """Return the matrix in words, or nothing if it is too wide for that."""
     names = list(rows)
-    several = len({p["cipher"] for row in rows.values() for p in row.values() if p["observed"] == "encrypted"}) > 1
+    several = (
+        len({p["cipher"] for row in rows.values() for p in row.values() if p["observed"] == "encrypted"}) > 1
+    )
 
     def cell(pair: Data | None) -> str:
         if pair is None:
@@ -64,19 +68,31 @@ def _words(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
 
 
 def _letters(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
-    """Return the matrix in letters with numbered columns; of a large one, only the rows with a deviation."""
+    """Return the matrix in letters; of a large one, only the rows with a deviation.
+
+    Columns are in the order of the rows' numbers; their last digits stand above them.
+    """
     names = list(rows)
     shown = names
     if len(names) > _ROWS:
         shown = [name for name in names if not all(pair["as_planned"] for pair in rows[name].values())]
     width = max(len(name) for name in names)
-    lines = ["  " + ", ".join(f"{letter} {word}" for word, letter in LETTERS.items()) + "; lower case: not as planned"]
+    lines = [
+        "  "
+        + ", ".join(f"{letter} {word}" for word, letter in LETTERS.items())
+        + "; lower case: not as planned"
+    ]
+    lines.append(
+        f"  {'':>4} {'from'.ljust(width)}  {''.join(str((number + 1) % 10) for number in range(len(names)))}"
+    )
     for name in shown[:_ROWS]:
         cells = "".join(_letter(rows[name].get(to)) for to in names)
         lines.append(f"  {names.index(name) + 1:>4} {name.ljust(width)}  {cells}")
     if len(shown) < len(names) or len(shown) > _ROWS:
         left = len(names) - min(len(shown), _ROWS)
-        lines.append(f"  {left} more rows" + (" are wholly as planned" if len(shown) <= _ROWS else ": see the report"))
+        lines.append(
+            f"  {left} more rows" + (" are wholly as planned" if len(shown) <= _ROWS else ": see the report")
+        )
     return lines
 
 
@@ -88,33 +104,44 @@ def _letter(pair: Data | None) -> str:
 
 
 def problem_lines(report: Data) -> list[str]:
-    """Return every problem: pairs that share cause and outcome together, then what to do."""
+    """Return every problem with what to do about it; pairs with the same problem share an item."""
     lines: list[str] = []
-    for number, (pairs, problem) in enumerate(grouped(report["problems"]), 1):
-        lines.append(f"{number}. {pairs}: {problem['message']}")
-        lines.append(f"   {problem['remedy']}.")
+    for number, group in enumerate(grouped(report["problems"]), 1):
+        lines.append(f"{number}. {about(group, _NAMES)}: {group[0]['message']}")
+        lines.append(f"   {group[0]['remedy']}.")
     return lines
 
 
-def grouped(problems: Sequence[Data]) -> Iterator[tuple[str, Data]]:
-    """Yield each group of like problems as (whom it is about, its first problem)."""
+def grouped(problems: Sequence[Data]) -> list[list[Data]]:
+    """Return the problems, those of like kind that one member is part of together."""
+    sharing: Counter[tuple[Any, ...]] = Counter()
+    for problem in problems:
+        for end in ("from", "to"):
+            sharing[(*_kind(problem), end, problem[end])] += 1
     groups: dict[tuple[Any, ...], list[Data]] = {}
     for problem in problems:
-        outcome = problem["message"].partition(":")[0] if problem["to"] else problem["message"]
-        groups.setdefault((problem["network"], problem["cause"], outcome, _far_end(problem, problems)), []).append(
-            problem
-        )
-    for group in groups.values():
-        yield _about(group), group[0]
+        kind = _kind(problem)
+        ends = [(sharing[(*kind, end, problem[end])], end) for end in ("from", "to") if problem[end]]
+        end = max(ends)[1]
+        groups.setdefault((*kind, end, problem[end]), []).append(problem)
+    return list(groups.values())
 
 
-def _far_end(problem: Data, problems: Sequence[Data]) -> str:
-    """Return the member that a problem is put under."""
-    return str(problem["to"] or problem["from"])
+def _kind(problem: Data) -> tuple[Any, ...]:
+    # A pair's message goes into details behind the colon: addresses, SPIs, counts.
+    outcome = problem["message"].partition(":")[0] if problem["to"] else problem["message"]
+    return problem["network"], problem["cause"], outcome
 
 
-def _about(group: Sequence[Data]) -> str:
-    first = group[0]
-    if first["to"] is None:
-        return ", ".join(problem["from"] for problem in group)
-    return f"{', '.join(problem['from'] for problem in group)} → {first['to']} ({first['network']})"
+def about(group: Sequence[Data], limit: int) -> str:
+    """Return which pairs, or which member, a group of problems is about; at most *limit* names on each side."""
+    senders = _some([problem["from"] for problem in group], limit)
+    if group[0]["to"] is None:
+        return senders
+    return f"{senders} → {_some([problem['to'] for problem in group], limit)} ({group[0]['network']})"
+
+
+def _some(names: Sequence[str], limit: int) -> str:
+    distinct = list(dict.fromkeys(names))
+    more = f" and {len(distinct) - limit} more" if len(distinct) > limit else ""
+    return ", ".join(distinct[:limit]) + more
