@@ -1,0 +1,336 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests on real hosts work with: hosts, playbooks, packets on the wire.
+
+A scenario's verify step runs these tests on the hosts of its lab (see
+``molecule/lab/pytest.yml``), which also sets the environment read here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+LAB = ROOT / "molecule/lab/lab"
+PASSPHRASE = "the passphrase of the lab"
+_ESP, _UDP, _TCP, _ICMP, _ICMP6 = 50, 17, 6, 1, 58
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of ansible-playbook left behind."""
+
+    rc: int
+    output: str
+
+    @property
+    def recap(self) -> dict[str, dict[str, int]]:
+        """Host → counter → figure of the recap."""
+        lines = re.findall(r"^(\S+)\s+: (ok=.*)$", self.output.split("PLAY RECAP")[-1], re.MULTILINE)
+        return {host: {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", rest)} for host, rest in lines}
+
+    @property
+    def changed(self) -> int:
+        """The number of changes, on all hosts."""
+        return sum(host["changed"] for host in self.recap.values())
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One packet of a capture."""
+
+    source: str
+    destination: str
+    protocol: int
+    """As in the IP header; ESP in UDP counts as ESP."""
+    data: bytes
+
+    def between(self, one: str, other: str) -> bool:
+        """Return whether the packet travels between these two addresses, either way."""
+        return {self.source, self.destination} == {one, other}
+
+
+@dataclass
+class Capture:
+    """What was on a bridge while a block of code ran; complete when the block is over."""
+
+    path: Path
+    packets: list[Packet] = field(default_factory=list)
+
+    def holding(self, marker: bytes) -> list[Packet]:
+        """Return the packets in which *marker* can be read."""
+        return [packet for packet in self.packets if marker in packet.data]
+
+    def esp(self, one: str, other: str) -> list[Packet]:
+        """Return the ESP packets between two addresses."""
+        return [p for p in self.packets if p.protocol == _ESP and p.between(one, other)]
+
+    def clear(self, one: str, other: str) -> list[Packet]:
+        """Return what passed between two addresses that is neither ESP, IKE nor neighbour discovery."""
+        return [p for p in self.packets if p.between(one, other) and not _harmless(p)]
+
+
+class Lab:
+    """The lab of a scenario."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        """Where the scenario keeps its state; the CA and the reports are in there."""
+
+    # -- the lab itself
+
+    def cli(self, *arguments: str, check: bool = True, timeout: float = 300) -> str:
+        """Run a command of the lab and return what it printed."""
+        verb, *rest = arguments
+        done = subprocess.run(
+            [LAB, verb, "--name", self.name, *rest],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        assert not check or done.returncode == 0, f"lab {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        """What ``lab status --json`` says."""
+        found: dict[str, Any] = json.loads(self.cli("status", "--json"))
+        return found
+
+    def address(self, host: str, family: int = 4) -> str:
+        """Return the address of *host* on the data network."""
+        found: list[str] = self.status["hosts"][host]["addresses"]["data"]
+        return next(address for address in found if (":" in address) == (family == 6))
+
+    def ssh(self, host: str, command: str, *, check: bool = True, timeout: float = 120) -> str:
+        """Run a shell command on *host*."""
+        return self.cli("ssh", host, command, check=check, timeout=timeout)
+
+    def reachable(self, host: str) -> bool:
+        """Return whether ssh gets through to *host*."""
+        return "yes" in self.ssh(host, "echo yes", check=False, timeout=30)
+
+    def add(self, **hosts: str) -> None:
+        """Boot more hosts, given as name=release."""
+        spec = json.loads((self.folder / "lab.json").read_text(encoding="utf-8"))
+        present = {host["name"] for host in spec["hosts"]}
+        spec["hosts"] += [{"name": n, "release": r} for n, r in hosts.items() if n not in present]
+        path = self.folder / "lab-more.json"
+        path.write_text(json.dumps(spec), encoding="utf-8")
+        self.cli("up", "--spec", str(path))
+        del self.status
+
+    # -- playbooks
+
+    def variables(self, extra: Mapping[str, Any]) -> Path:
+        """Write the variables of a run into a file."""
+        path = self.folder / "tests-vars.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps({**self.defaults, **extra}), encoding="utf-8")
+        return path
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The variables that the scenario's converge step runs with."""
+        return {
+            "ipsec_ca_passphrase": PASSPHRASE,
+            "ipsec_ca_dir": str(self.folder / "ca"),
+            "ipsec_report_dir": str(self.folder / "report"),
+            **json.loads(os.environ.get("LAB_VARIABLES", "{}")),
+        }
+
+    def inventory(self, members: Iterable[str], network: str = "mgmt", **host_variables: Any) -> Path:
+        """Write an inventory with *members* only; *host_variables* is host → its variables."""
+        full = json.loads(Path(self.status["inventories"][network]).read_text(encoding="utf-8"))
+        group = full["all"]["children"]["ipsec"]
+        group["hosts"] = {name: {**group["hosts"][name], **host_variables.get(name, {})} for name in members}
+        path = self.folder / "tests-inventory.yml"
+        path.write_text(json.dumps(full), encoding="utf-8")
+        return path
+
+    def command(
+        self,
+        playbook: str,
+        members: Iterable[str],
+        *arguments: str,
+        network: str = "mgmt",
+        host_variables: Mapping[str, Any] | None = None,
+        **extra: Any,
+    ) -> list[str]:
+        """Return the command that runs a playbook of the collection on *members*."""
+        inventory = self.inventory(members, network, **(host_variables or {}))
+        path = str(ROOT / f"playbooks/{playbook}.yml")
+        return ["ansible-playbook", "-i", str(inventory), "-e", f"@{self.variables(extra)}", *arguments, path]
+
+    def play(
+        self, playbook: str, members: Iterable[str], *arguments: str, timeout: float = 600, **rest: Any
+    ) -> Run:
+        """Run a playbook of the collection; see `command`."""
+        done = subprocess.run(
+            self.command(playbook, members, *arguments, **rest),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=self.environment,
+        )
+        return Run(done.returncode, done.stdout)
+
+    def converge(self, members: Iterable[str], *arguments: str, **rest: Any) -> Run:
+        """Run site.yml, which has to succeed."""
+        run = self.play("site", members, *arguments, **rest)
+        assert run.rc == 0, run.output
+        return run
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of ansible-playbook."""
+        return {**os.environ, "ANSIBLE_FORKS": "20", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOST_KEY_CHECKING": "0"}
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The last report."""
+        found: dict[str, Any] = json.loads((self.folder / "report/report.json").read_text(encoding="utf-8"))
+        return found
+
+    def matrix(self) -> dict[tuple[str, str, str], str]:
+        """(from, to, network) → what the last report observed."""
+        return {(p["from"], p["to"], p["network"]): p["observed"] for p in self.report["pairs"]}
+
+    # -- the wire
+
+    @contextmanager
+    def capture(self, network: str = "data") -> Iterator[Capture]:
+        """Capture a network while the block runs."""
+        found = Capture(self.folder / "capture.pcap")
+        ready = "echo capturing; cat >/dev/null"
+        process = subprocess.Popen(
+            [LAB, "capture", "--name", self.name, "--out", found.path, network, "--", "sh", "-c", ready],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin and process.stdout
+        try:
+            assert "capturing" in process.stdout.readline()
+            yield found
+        finally:
+            process.stdin.close()
+            process.wait(timeout=60)
+            process.stdout.close()
+        found.packets = list(_packets(found.path))
+
+    def send_markers(self, sender: str, receiver: str, marker: str, family: int = 4) -> None:
+        """Send *marker* from host to host by TCP, UDP and ping, whether or not it arrives."""
+        target = self.address(receiver, family)
+        pattern = marker.encode().hex()[:32]
+        flag = "-6" if family == 6 else "-4"
+        self.ssh(
+            receiver,
+            f"setsid timeout 8 nc {flag} -l -p 7777 >/tmp/tcp.out 2>/dev/null </dev/null &",
+            check=False,
+        )
+        self.ssh(
+            sender,
+            f"ping {flag} -q -c 3 -i 0.2 -W 1 -p {pattern} {target} >/dev/null;"
+            f"for i in 1 2 3; do echo {marker} | timeout 2 nc {flag} -u -w 1 {target} 7778; done;"
+            f"echo {marker} | timeout 4 nc {flag} -N -w 2 {target} 7777; true",
+        )
+
+    def answers(self, sender: str, target: str, *, count: int = 3, seconds: int = 4) -> bool:
+        """Return whether any ping from *sender* to the address *target* is answered."""
+        out = self.ssh(sender, f"ping -c {count} -i 0.3 -w {seconds} {target}; true")
+        received = re.search(r"(\d+) received", out)
+        return bool(received and int(received.group(1)))
+
+    # -- what hosts are up to
+
+    def spis(self, host: str) -> set[tuple[str, str, str]]:
+        """Return (source, destination, spi) of the SAs in the kernel of *host*."""
+        out = self.ssh(host, "ip xfrm state")
+        return set(re.findall(r"^src (\S+) dst (\S+)\s+proto esp spi (0x[0-9a-f]+)", out, re.MULTILINE))
+
+    def pluto(self, host: str) -> str:
+        """Return what tells one run of pluto from the next."""
+        return self.ssh(host, "systemctl show -p MainPID,NRestarts ipsec").strip()
+
+    def etc(self, host: str) -> str:
+        """Return a digest of everything below /etc, the NSS database and the kernel's policies."""
+        return self.ssh(
+            host,
+            "{ find /etc /var/lib/ipsec -type f -exec sha256sum {} + 2>/dev/null | sort;"
+            " dpkg -l | sha256sum; } | sha256sum",
+        ).strip()
+
+
+def eventually(claim: Callable[[], bool], seconds: float = 30, pause: float = 1) -> bool:
+    """Return whether *claim* comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not claim():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+    return True
+
+
+def quoted(command: Sequence[str]) -> str:
+    """Return *command* as a shell reads it."""
+    return " ".join(shlex.quote(word) for word in command)
+
+
+def _harmless(packet: Packet) -> bool:
+    if packet.protocol == _ESP:
+        return True
+    if packet.protocol == _UDP:
+        ports = struct.unpack("!HH", packet.data[:4])
+        return bool({500, 4500} & set(ports))
+    return packet.protocol == _ICMP6 and 133 <= packet.data[0] <= 137
+
+
+def _packets(path: Path) -> Iterator[Packet]:
+    """Read the IP packets of a pcap file of Ethernet frames."""
+    raw = path.read_bytes()
+    order = "<" if raw[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else ">"
+    at = 24
+    while at + 16 <= len(raw):
+        length = struct.unpack(order + "I", raw[at + 8 : at + 12])[0]
+        frame, at = raw[at + 16 : at + 16 + length], at + 16 + length
+        kind = frame[12:14]
+        if kind == b"\x08\x00":
+            header = (frame[14] & 15) * 4
+            ends = [socket.inet_ntop(socket.AF_INET, frame[i : i + 4]) for i in (26, 30)]
+            protocol, data = frame[23], frame[14 + header :]
+        elif kind == b"\x86\xdd":
+            ends = [socket.inet_ntop(socket.AF_INET6, frame[i : i + 16]) for i in (22, 38)]
+            protocol, data = frame[20], frame[54:]
+        else:
+            continue
+        # On port 4500, IKE starts with four zero bytes and ESP with its SPI.
+        if (
+            protocol == _UDP
+            and 4500 in struct.unpack("!HH", data[:4])
+            and data[8:12] not in (b"", b"\0\0\0\0")
+        ):
+            protocol = _ESP
+        yield Packet(ends[0], ends[1], protocol, data)
