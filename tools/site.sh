@@ -32,7 +32,8 @@ inventory() {
 play() {
     local hosts
     hosts=$(inventory)
-    ansible-playbook -i "$hosts" -e "@$state/vars.yml" "playbooks/$1.yml"
+    # Nothing skipped is shown, so that the matrix is the last thing that is.
+    ANSIBLE_DISPLAY_SKIPPED_HOSTS=false ansible-playbook -i "$hosts" -e "@$state/vars.yml" "playbooks/$1.yml"
 }
 
 case "${1:-}" in
