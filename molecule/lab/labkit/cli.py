@@ -122,7 +122,9 @@ def _clean(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    names = [arguments.name] if arguments.name else [run.name for run in existing_runs()]
+    # A lab whose `up` has only begun has no state to show yet.
+    every = [run.name for run in existing_runs() if run.state.exists()]
+    names = [arguments.name] if arguments.name else every
     reports = [Lab(name, Progress()).status() for name in names]
     if arguments.json:
         print(json.dumps(reports[0] if arguments.name else reports, indent=2))

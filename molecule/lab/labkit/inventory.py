@@ -29,8 +29,10 @@ def render(spec: Spec, machines: Sequence[Machine], run_dir: RunDir, network: st
         "ansible_ssh_pipelining": True,
         "lab_name": spec.name,
         "lab_namespace": run_dir.namespace,
-        "lab_controller": {entry.name: [address.partition("/")[0] for address in plan.controller_addresses(entry)]
-            for entry in spec.networks},
+        "lab_controller": {
+            entry.name: [address.partition("/")[0] for address in plan.controller_addresses(entry)]
+            for entry in spec.networks
+        },
     }
     # Not variables of `all`: the controller's own localhost must not see them.
     groups: dict[str, Any] = {LAB_GROUP: {"hosts": hosts, "vars": common}}

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,9 @@ from .plan import Machine
 from .progress import Progress
 from .spec import Host, Spec, parse
 from .ssh import Ssh
+
+# A host that is still busy booting may refuse the first connection.
+_SSH_ATTEMPTS = 5
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -230,7 +234,13 @@ class Lab:
             guest = self.guest(machine.name)
             waited = not guest.boots()
             guest.wait_ready(BOOT_SECONDS[machine.host.backend])
-            if not self.ssh.try_on(machine.name, ["true"]):
+            for attempt in range(_SSH_ATTEMPTS):
+                problem = self.ssh.try_on(machine.name, ["true"])
+                if problem is None:
+                    break
+                self._progress(f"{machine.name}: ssh, attempt {attempt + 1}: {problem}")
+                time.sleep(1)
+            else:
                 raise LabError(f"host {machine.name} runs, but ssh does not answer")
             if waited:
                 self._progress(f"{machine.name}: ready")

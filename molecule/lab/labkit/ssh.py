@@ -83,9 +83,10 @@ class Ssh:
                         timeout=10,
                     )
 
-    def try_on(self, host: str, command: Sequence[str]) -> bool:
-        """Run a command that may fail, or break the connection that it runs over."""
-        return run(self.argv(host, command), check=False, timeout=60).returncode == 0
+    def try_on(self, host: str, command: Sequence[str]) -> str | None:
+        """Run a command that may fail, or break its own connection; what went wrong."""
+        result = run(self.argv(host, command), check=False, timeout=60)
+        return None if result.returncode == 0 else result.stderr.strip() or "no reason given"
 
     def output(self, host: str, command: Sequence[str]) -> str:
         return run(self.argv(host, command), timeout=60).stdout
