@@ -294,14 +294,7 @@ def _pause(
             live.hold(settings.networks, run, seconds, lower_only=False, action="block")
         else:
             live.release(settings.networks, run, _ORDER_SECONDS)
-    return {
-        "changed": True,
-        "diff": [],
-        "version": None,
-        "enforced": [],
-        "connections": {},
-        "service": "none",
-    }
+    return {"changed": False}
 
 
 if __name__ == "__main__":

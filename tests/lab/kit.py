@@ -79,6 +79,11 @@ class Capture:
         """Return the ESP packets between two addresses."""
         return [p for p in self.packets if p.protocol == _ESP and p.between(one, other)]
 
+    def clear_from(self, sources: Iterable[str]) -> list[Packet]:
+        """Return what left any of these addresses that is neither ESP, IKE nor neighbour discovery."""
+        wanted = set(sources)
+        return [p for p in self.packets if p.source in wanted and not _harmless(p)]
+
     def clear(self, one: str, other: str) -> list[Packet]:
         """Return what passed between two addresses that is neither ESP, IKE nor neighbour discovery."""
         return [p for p in self.packets if p.between(one, other) and not _harmless(p)]
@@ -231,7 +236,8 @@ class Lab:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         try:
             assert "capturing" in process.stdout.readline()
             yield found

@@ -1,0 +1,196 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The main job: four members of two releases, certificates of our own CA, enforced.
+
+Each claim of the README is looked at from outside: on the bridge, and in the kernels.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from kit import Lab, eventually
+
+MEMBERS = ("h1", "h2", "h3", "h4")
+PAIRS = list(itertools.permutations(MEMBERS, 2))
+EXTRA = {"h5": "bookworm", "x1": "trixie"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def extra_hosts(lab: Lab) -> None:
+    """Boot one host that will join, and one that never does."""
+    lab.add(**EXTRA)
+
+
+@pytest.fixture
+def marker() -> str:
+    """Return what no packet of anybody else holds."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def pluto(lab: Lab) -> Iterator[dict[str, str]]:
+    """Check that pluto neither restarted nor crashed on any member during the test."""
+    before = {host: lab.pluto(host) for host in MEMBERS}
+    yield before
+    assert {host: lab.pluto(host) for host in MEMBERS} == before
+
+
+def spis_between_members(lab: Lab) -> dict[str, set[tuple[str, str, str]]]:
+    """Return member → its SAs with other members."""
+    addresses = {lab.address(host) for host in MEMBERS}
+    return {host: {sa for sa in lab.spis(host) if {sa[0], sa[1]} <= addresses} for host in MEMBERS}
+
+
+def forgotten(lab: Lab, member: str, address: str) -> bool:
+    """Return whether the kernel of *member* knows nothing of *address* any more."""
+    return address not in lab.ssh(member, "ip xfrm state; ip xfrm policy")
+
+
+def test_every_ordered_pair_is_encrypted(lab: Lab) -> None:
+    assert lab.report["ok"]
+    assert {pair[:2]: status for pair, status in lab.matrix().items()} == dict.fromkeys(PAIRS, "encrypted")
+
+
+@pytest.mark.parametrize(("sender", "receiver"), PAIRS)
+def test_marker_is_on_the_wire_as_esp_only(lab: Lab, marker: str, sender: str, receiver: str) -> None:
+    with lab.capture() as capture:
+        lab.send_markers(sender, receiver, marker)
+    ends = lab.address(sender), lab.address(receiver)
+    assert marker in lab.ssh(receiver, "cat /tmp/tcp.out"), (
+        "the marker has to arrive for its absence to mean anything"
+    )
+    assert capture.esp(*ends)
+    assert not capture.clear(*ends)
+    assert not capture.holding(marker.encode())
+
+
+def test_capture_would_show_a_clear_marker(lab: Lab, marker: str) -> None:
+    """The instrument works: the controller is exempt, and its marker is there to be read."""
+    with lab.capture("mgmt") as capture:
+        lab.cli(
+            "netns", "--", "ping", "-c", "1", "-p", marker, lab.status["hosts"]["h1"]["addresses"]["mgmt"][0]
+        )
+    assert capture.holding(bytes.fromhex(marker))
+
+
+def test_second_run_changes_nothing(lab: Lab, pluto: dict[str, str]) -> None:
+    before = spis_between_members(lab)
+    run = lab.converge(MEMBERS)
+    assert run.changed == 0
+    assert spis_between_members(lab) == before
+
+
+def test_clear_text_is_reported_as_clear_whatever_libreswan_says(lab: Lab) -> None:
+    """Break one pair by hand below libreswan, which goes on claiming its SAs, and see verify go red."""
+    target = lab.address("h2")
+    rule = f"src {lab.address('h1')}/32 dst {target}/32"
+    back = f"src {target}/32 dst {lab.address('h1')}/32"
+    for host, out, into in (("h1", rule, back), ("h2", back, rule)):
+        lab.ssh(
+            host,
+            f"ip xfrm policy add {out} dir out priority 1 action allow index 9001 2>/dev/null ||"
+            f" ip xfrm policy update {out} proto icmp dir out priority 1 action allow;"
+            f"ip xfrm policy update {into} proto icmp dir in priority 1 action allow",
+        )
+    try:
+        run = lab.play("verify", MEMBERS)
+        assert run.rc != 0
+        assert lab.matrix()[("h1", "h2", "default")] == "clear"
+        assert "h1" in run.output
+    finally:
+        for host, out, into in (("h1", rule, back), ("h2", back, rule)):
+            lab.ssh(
+                host,
+                f"ip xfrm policy delete {out} proto icmp dir out; ip xfrm policy delete {into} proto icmp dir in",
+            )
+    assert lab.play("verify", MEMBERS).rc == 0
+
+
+def test_host_without_ipsec_cannot_exchange_a_byte(lab: Lab, marker: str) -> None:
+    stranger = lab.address("x1")
+    with lab.capture() as capture:
+        for member in MEMBERS:
+            assert not lab.answers(member, stranger)
+            assert not lab.answers("x1", lab.address(member))
+            lab.send_markers(member, "x1", marker)
+    from_members = [
+        p for p in capture.clear_from(lab.address(m) for m in MEMBERS) if p.destination == stranger
+    ]
+    assert not from_members
+    assert not capture.holding(marker.encode())
+
+
+def test_host_in_clear_talks_in_clear_and_only_as_long(lab: Lab, pluto: dict[str, str], marker: str) -> None:
+    """An exception comes and goes live: the SAs of the members stay the very same."""
+    stranger = lab.address("x1")
+    before = spis_between_members(lab)
+    assert lab.converge(MEMBERS, ipsec_clear=[f"{stranger}/32"]).changed == len(MEMBERS)
+    with lab.capture() as capture:
+        for member in MEMBERS:
+            assert lab.answers(member, stranger)
+            assert lab.answers("x1", lab.address(member))
+        lab.send_markers("x1", "h1", marker)
+    assert capture.holding(marker.encode())
+    assert lab.converge(MEMBERS).changed == len(MEMBERS)
+    for member in MEMBERS:
+        assert not lab.answers(member, stranger)
+        assert "clear" not in lab.ssh(
+            member, "ls /etc/ipsec.d/policies; grep -h ^conn /etc/ipsec.d/underlay-*"
+        )
+    assert spis_between_members(lab) == before
+
+
+def test_certificate_of_another_ca_is_no_way_in(lab: Lab) -> None:
+    """The stranger runs this very collection, with a CA of its own."""
+    other = {name: str(lab.folder / f"other-{name}") for name in ("ca", "report")}
+    lab.converge(["x1"], ipsec_ca_dir=other["ca"], ipsec_report_dir=other["report"])
+    stranger = lab.address("x1")
+    with lab.capture() as capture:
+        for member in MEMBERS:
+            assert not lab.answers("x1", lab.address(member), count=8)
+            assert not lab.answers(member, stranger, count=8)
+    for member in MEMBERS:
+        assert not capture.esp(stranger, lab.address(member))
+        assert not capture.clear(stranger, lab.address(member))
+    assert lab.play("remove", ["x1"]).rc == 0
+
+
+def test_joining_and_leaving_leaves_the_others_alone(lab: Lab, pluto: dict[str, str]) -> None:
+    five = (*MEMBERS, "h5")
+    before = spis_between_members(lab)
+    run = lab.converge(five)
+    # The certificate is signed once, on behalf of the first host.
+    assert {host: run.recap[host]["changed"] for host in MEMBERS} == {"h1": 1, "h2": 0, "h3": 0, "h4": 0}
+    assert set(lab.matrix().values()) == {"encrypted"}
+    assert len(lab.matrix()) == 20
+    assert spis_between_members(lab) == before
+
+    assert lab.play("remove", five, "--limit", "h5").rc == 0
+    gone = lab.address("h5")
+    for member in MEMBERS:
+        assert eventually(
+            lambda member=member: gone not in lab.ssh(member, "ip xfrm state; ip xfrm policy"), 60
+        )
+        assert gone not in lab.ssh(member, "cat /etc/ipsec.d/underlay* /etc/ipsec.d/policies/*")
+    assert "underlay" not in lab.ssh(
+        "h5", "ls /etc/ipsec.d /etc/ipsec.d/policies; certutil -L -d sql:/var/lib/ipsec/nss"
+    )
+    assert "no keys" in lab.ssh("h5", "certutil -K -d sql:/var/lib/ipsec/nss 2>&1 || true")
+    assert lab.converge(MEMBERS).changed == 0
+    assert spis_between_members(lab) == before
+
+
+def test_nothing_secret_is_left_on_a_host(lab: Lab) -> None:
+    for member in MEMBERS:
+        found = lab.ssh(member, "grep -rls 'PRIVATE KEY' /etc /root /tmp /var/tmp /var/lib/ipsec || true")
+        assert [path for path in found.split() if not path.startswith(("/etc/ssh/", "/etc/ssl/"))] == []
+        assert lab.ssh(member, "find /var/lib/ipsec/nss -type f -perm /077").split() == []
+        assert "lab" not in lab.ssh(
+            member, "journalctl --no-pager | grep -F 'the passphrase of the lab' || true"
+        )
