@@ -30,7 +30,7 @@ JUNIT = CACHE / "junit"
 BIN = ROOT / ".venv" / "bin"
 INSTALLED = Path("ansible_collections/underlay/ipsec")
 IMPORT_PATH = CACHE / "collections" / INSTALLED
-# Folders of Python code that mypy looks at.
+# Folders of Python code that are imported as parts of the collection, for mypy.
 TYPED = ("plugins", "tests/unit", "tools", "bench", "molecule")
 # The oldest Python of a managed host.
 HOST_PYTHON = "3.9"
@@ -184,7 +184,7 @@ def lint() -> Tally:
     python = [packages / name for name in TYPED if any((ROOT / name).rglob("*.py"))]
     tally.add(check("ruff check", [BIN / "ruff", "check", "."]))
     tally.add(check("ruff format", [BIN / "ruff", "format", "--check", "."]))
-    tally.add(check("mypy", [BIN / "mypy", *python]))
+    tally.add(check("mypy", [BIN / "mypy", *python, "tests/lab"]))
     # vermin takes bytes.decode(errors=…) for Python 2's str.decode(errors=…).
     host_python = [BIN / "vermin", "-q", f"--target={HOST_PYTHON}-", "--no-tips", "--violations"]
     host_python += ["--exclude", "str.decode(errors)", "plugins/modules", "plugins/module_utils"]
