@@ -61,7 +61,6 @@ class ActionModule(ActionBase):
             "ok": report["ok"],
             "complete": report["complete"],
             "summary": report["summary"],
-            "problems": report["problems"],
             "report": written,
         }
 
@@ -76,8 +75,9 @@ def _scope(plan: Mapping[str, Any], task_vars: Mapping[str, Any], name: str) -> 
     results = {}
     for member in targeted:
         answer = task_vars["hostvars"].raw_get(member).get(name)
-        # A host that has left the play since may still have the result of an earlier look.
-        if isinstance(answer, Mapping) and member in task_vars["ansible_play_hosts"]:
+        # A host that has left the play may still have what it saw the time before.
+        left = member not in task_vars["ansible_play_hosts"]
+        if isinstance(answer, Mapping) and not (left and "pairs" in answer):
             results[member] = answer
     return Scope(results, targeted)
 

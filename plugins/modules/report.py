@@ -49,8 +49,7 @@ options:
     default: verify
 notes:
   - Use C(run_once). The play must run on all members at once, without C(serial).
-  - Let the probe's task neither fail nor lose unreachable hosts (C(failed_when=false), C(ignore_unreachable=true)), so
-    that the report can say what happened.
+  - In a play with C(any_errors_fatal), turn it off for the probe's task, so that the report can say what happened.
 seealso:
   - module: underlay.ipsec.probe
 """
@@ -61,8 +60,7 @@ EXAMPLES = r"""
     member: "{{ inventory_hostname }}"
     networks: "{{ lookup('ansible.builtin.file', 'ipsec-report/plan/plan.json') | from_json | underlay.ipsec.probe_networks(inventory_hostname) }}"
   register: probe
-  failed_when: false
-  ignore_unreachable: true
+  any_errors_fatal: false
 
 - name: Compare with the plan
   underlay.ipsec.report:
@@ -74,7 +72,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: What is wrong and what to do, the matrix as text, and where the report is. Several lines.
+  description: What is wrong and what to do, the matrix as text, and where the report is. Several lines; the same as data
+    is in C(report.json).
   returned: always
   type: str
 ok:
@@ -89,11 +88,6 @@ summary:
   description: How many pairs there are, how many are as planned, and how many there are of each status.
   returned: always
   type: dict
-problems:
-  description: What differs from the plan, one entry for each pair or member.
-  returned: always
-  type: list
-  elements: dict
 report:
   description: Paths of the report, C(json) and C(html); null in check mode.
   returned: always

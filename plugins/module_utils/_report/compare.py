@@ -104,11 +104,13 @@ def _pair(
     pair: dict[str, Any] = {"from": source, "to": destination, "network": network, "expected": expected}
     if seen is None:
         reason, cause = _why_not_observed(source, scope)
+        # Nobody knows, which is a problem only where somebody should.
+        known = None if cause == "outside" else False
         empty = {"cipher": None, "encapsulation": None, "spi_out": None, "spi_in": None}
         return {
             **pair,
             "observed": NOT_OBSERVED,
-            "as_planned": False,
+            "as_planned": known,
             **empty,
             "cause": cause,
             "reason": reason,
@@ -149,7 +151,7 @@ def _first_line(result: Data) -> str:
 
 
 def _pair_problem(pair: Data) -> Iterator[dict[str, Any]]:
-    if pair["as_planned"] or pair["cause"] in ("outside", "unobserved"):
+    if pair["as_planned"] is not False or pair["cause"] == "unobserved":
         return
     yield {
         "cause": pair["cause"],

@@ -16,6 +16,7 @@ from typing import Any
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.matrix import (
     LETTERS,
     about,
+    as_planned,
     by_row,
     grouped,
 )
@@ -167,9 +168,8 @@ def _warnings(report: Data) -> Iterator[str]:
 def _network(report: Data, network: Data) -> Iterator[str]:
     rows = by_row(report, network["name"])
     pairs = [pair for row in rows.values() for pair in row.values()]
-    planned = sum(1 for pair in pairs if pair["as_planned"])
     yield f"<h2>Network {escape(network['name'])} <span class='dim'><code>{escape(network['cidr'])}</code>: "
-    yield f"{planned} of {len(pairs)} pairs as planned</span></h2>"
+    yield f"{as_planned(pairs)}</span></h2>"
     if not pairs:
         yield "<p class='dim'>It has fewer than two members.</p>"
         return
@@ -184,7 +184,7 @@ def _legend(pairs: Iterable[Data]) -> Iterator[str]:
             if (kind, status) in seen:
                 text = f"{status} as planned" if kind == "pln" else status
                 yield f"<span><svg width='18' height='18'>{_cell(0, 0, 18, 18, kind, letter, '', False)}</svg>{text}</span>"
-    if any(not pair["as_planned"] for pair in pairs):
+    if any(pair["as_planned"] is False for pair in pairs):
         yield "<span><svg width='18' height='18'><rect class='self off' stroke-width='2' x='1' y='1' width='16' height='16'/></svg>"
         yield "framed: not as planned</span>"
     yield "<span class='dim'>rows send, columns receive</span>"
@@ -221,7 +221,7 @@ def _row(
     def likeness(entry: tuple[int, str]) -> tuple[Any, ...]:
         column, to = entry
         pair = row.get(to)
-        if pair is None or single or not pair["as_planned"]:
+        if pair is None or single or pair["as_planned"] is False:
             return (column,)
         return (-1, _class(pair))
 
@@ -236,7 +236,7 @@ def _row(
         else:
             letter = LETTERS[pair["observed"]] if size >= 18 else ""
             title = _title(pair) if len(cells) == 1 else f"{name} → {first} … {last}: {pair['observed']}"
-            yield _cell(x, top, width, size, _class(pair), letter, title, not pair["as_planned"])
+            yield _cell(x, top, width, size, _class(pair), letter, title, pair["as_planned"] is False)
 
 
 def _cell(
@@ -263,7 +263,7 @@ def _cell(
 
 def _title(pair: Data) -> str:
     details = [f"{pair['from']} → {pair['to']}: {pair['observed']}"]
-    if not pair["as_planned"]:
+    if pair["as_planned"] is False:
         details.append(f"planned: {pair['expected']}")
     if pair["observed"] == "encrypted":
         wrapped = f" in {pair['encapsulation'].upper()}" if pair["encapsulation"] else ""

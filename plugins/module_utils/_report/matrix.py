@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Data = Mapping[str, Any]
@@ -32,14 +32,17 @@ def matrix_lines(report: Data) -> list[str]:
     for network in report["networks"]:
         rows = by_row(report, network["name"])
         pairs = [pair for row in rows.values() for pair in row.values()]
-        planned = sum(1 for pair in pairs if pair["as_planned"])
-        lines.append(
-            f"network {network['name']} ({network['cidr']}): {planned} of {len(pairs)} pairs as planned"
-            f"{_ciphers(pairs)}"
-        )
+        lines.append(f"network {network['name']} ({network['cidr']}): {as_planned(pairs)}{_ciphers(pairs)}")
         if pairs:
             lines.extend(_words(rows) or _letters(rows))
     return lines
+
+
+def as_planned(pairs: Iterable[Data]) -> str:
+    """Return how many of *pairs* are as planned, in words."""
+    counted = Counter(pair["as_planned"] for pair in pairs)
+    outside = f", {counted[None]} not in this run" if counted[None] else ""
+    return f"{counted[True]} of {counted[True] + counted[False]} pairs as planned{outside}"
 
 
 def _ciphers(pairs: Sequence[Data]) -> str:
@@ -58,7 +61,7 @@ def _words(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
         if pair is None:
             return "-"
         cipher = f" {pair['cipher']}" if several and pair["observed"] == "encrypted" else ""
-        return f"{pair['observed']}{cipher}{'' if pair['as_planned'] else ' !'}"
+        return f"{pair['observed']}{cipher}{' !' if pair['as_planned'] is False else ''}"
 
     table = [["from \\ to", *names]] + [[name, *(cell(rows[name].get(to)) for to in names)] for name in names]
     widths = [max(len(row[column]) for row in table) for column in range(len(names) + 1)]
@@ -75,7 +78,7 @@ def _letters(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
     names = list(rows)
     shown = names
     if len(names) > _ROWS:
-        shown = [name for name in names if not all(pair["as_planned"] for pair in rows[name].values())]
+        shown = [name for name in names if any(pair["as_planned"] is False for pair in rows[name].values())]
     width = max(len(name) for name in names)
     lines = [
         "  "
@@ -100,7 +103,7 @@ def _letter(pair: Data | None) -> str:
     if pair is None:
         return "-"
     letter = LETTERS[pair["observed"]]
-    return letter if pair["as_planned"] else letter.lower()
+    return letter.lower() if pair["as_planned"] is False else letter
 
 
 def problem_lines(report: Data) -> list[str]:
