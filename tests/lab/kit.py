@@ -141,7 +141,7 @@ class Lab:
         path = self.folder / "lab-more.json"
         path.write_text(json.dumps(spec), encoding="utf-8")
         self.cli("up", "--spec", str(path))
-        del self.status
+        self.__dict__.pop("status", None)
 
     # -- playbooks
 
