@@ -93,7 +93,7 @@ class Process:
         if self.boot_id != _boot_id():
             return False
         stat = _stat(self.pid)
-        return stat is not None and stat.start_ticks == self.start_ticks and stat.state not in "ZX"
+        return stat is not None and stat.start_ticks == self.start_ticks and stat.runs
 
 
 def kill_all(chosen: Callable[[int], bool], seconds: float = 10.0) -> None:
@@ -118,9 +118,9 @@ def kill_all(chosen: Callable[[int], bool], seconds: float = 10.0) -> None:
 
 
 def session(pid: int) -> int | None:
-    """The session a process belongs to: what `spawn` starts is a session's leader."""
+    """The session that a process runs in: what `spawn` starts is a session's leader."""
     stat = _stat(pid)
-    return stat.session if stat else None
+    return stat.session if stat and stat.runs else None
 
 
 def _boot_id() -> str:
@@ -139,6 +139,11 @@ class _Stat:
     state: str
     session: int
     start_ticks: int
+
+    @property
+    def runs(self) -> bool:
+        """A zombie does not: it only waits for its parent to look."""
+        return self.state not in "ZX"
 
     @classmethod
     def parse(cls, line: str) -> _Stat:

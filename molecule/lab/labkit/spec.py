@@ -84,7 +84,8 @@ class Spec:
 
     def to_data(self) -> dict[str, Any]:
         """Plain data that `parse` turns into the same spec again."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data
 
 
 def load(path: Path) -> Spec:
