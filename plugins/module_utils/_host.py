@@ -104,6 +104,19 @@ def parse_dnf_candidate(text: str) -> str | None:
     return lines[-1] if lines else None
 
 
+def parse_setup(text: str) -> dict[str, str]:
+    """Return the options in ``config setup`` of an ipsec.conf, by name, without what it includes."""
+    found: dict[str, str] = {}
+    inside = False
+    for line in (line.partition("#")[0].rstrip() for line in text.splitlines()):
+        if not line[:1].isspace() and line:
+            inside = line.split() == ["config", "setup"]
+        elif inside and "=" in line:
+            key, _equals, value = line.partition("=")
+            found[key.strip()] = value.strip().strip("\"'")
+    return found
+
+
 def clock_skew(host: datetime, controller_time: str) -> float:
     """Return how many seconds *host* is ahead of *controller_time* (ISO 8601, in UTC if it names no zone).
 
@@ -191,6 +204,13 @@ def libreswan_package(run: Runner, refresh: bool) -> dict[str, str | None]:
     return {"installed": installed, "candidate": candidate, "package": PACKAGE}
 
 
+def _setup(path: Path) -> dict[str, str]:
+    try:
+        return parse_setup(path.read_text(errors="replace"))
+    except FileNotFoundError:
+        return {}
+
+
 def _free_bytes(path: Path) -> int:
     stat = os.statvfs(path)
     return stat.f_bavail * stat.f_frsize
@@ -233,6 +253,7 @@ def inspect_host(
         "clock_skew": clock_skew(now, controller_time),
         "free_bytes": {path: _free_bytes(root / path.lstrip("/")) for path in ("/etc", "/var")},
         "libreswan": libreswan_package(run, refresh),
+        "setup": _setup(root / "etc/ipsec.conf"),
         "esp": kernel_has("esp4", "esp4_rcv_cb", release, root),
         "esp6": kernel_has("esp6", "esp6_rcv_cb", release, root),
         "python": platform.python_version(),

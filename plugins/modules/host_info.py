@@ -84,6 +84,11 @@ libreswan:
   returned: success
   type: dict
   sample: {installed: "4.10", candidate: null, package: libreswan}
+setup:
+  description: The options that C(/etc/ipsec.conf) itself sets in C(config setup), by name.
+  returned: success
+  type: dict
+  sample: {}
 esp:
   description: Whether the kernel can do ESP over IPv4. Null if the host does not show it.
   returned: success

@@ -395,8 +395,7 @@ def _route_exception(name: str, cidr: str, run: Runner) -> None:
 def _check_setup(run: Runner) -> None:
     """Raise `ProblemsError` if libreswan reads other values than ours.
 
-    4.x takes nothing from a second ``config setup`` if the first one, in
-    /etc/ipsec.conf, is not empty, and says nothing.
+    The plan looks into /etc/ipsec.conf before anything is changed; this also sees what that includes.
     """
     effective = dict(
         line.removeprefix("export ").split("=", 1)
@@ -404,15 +403,7 @@ def _check_setup(run: Runner) -> None:
         if "=" in line
     )
     if effective.get("uniqueids", "'no'").strip("'") != render.SETUP["uniqueids"]:
-        wanted = " and ".join(f"{key}={value}" for key, value in render.SETUP.items())
-        raise ProblemsError(
-            [
-                Problem(
-                    "/etc/ipsec.conf sets options of its own in 'config setup', and libreswan 4 then ignores ours",
-                    f"Add {wanted} to 'config setup' in /etc/ipsec.conf, or move what stands there to a file below /etc/ipsec.d",
-                )
-            ]
-        )
+        raise ProblemsError([render.setup_problem()])
 
 
 def _await_loaded(run: Runner, names: Iterable[str], wait: Callable[[float], None]) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
 
 PREFIX = "underlay-"
@@ -42,6 +43,19 @@ SETUP: Mapping[str, str] = {
     # would block its peer for the default of 30 seconds. A plain number: neither generation takes a unit here.
     "xfrmlifetime": "1",
 }
+
+
+def setup_problem(host: str | None = None) -> Problem:
+    """Return what is wrong on a host whose libreswan takes nothing from our ``config setup``.
+
+    4.x does so if that of /etc/ipsec.conf is not empty, and says nothing.
+    """
+    wanted = " and ".join(f"{key}={value}" for key, value in SETUP.items())
+    return Problem(
+        "/etc/ipsec.conf sets options of its own in 'config setup', and libreswan 4 then ignores ours",
+        f"Add {wanted} to 'config setup' in /etc/ipsec.conf, or move what stands there to a file below /etc/ipsec.d",
+        host=host,
+    )
 
 
 @dataclass(frozen=True)

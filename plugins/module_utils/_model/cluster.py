@@ -125,6 +125,8 @@ class HostFacts:
     libreswan_installed: str | None = None
     libreswan_candidate: str | None = None
     libreswan_package: str = "libreswan"
+    setup: Mapping[str, str] = field(default_factory=dict)
+    """What /etc/ipsec.conf itself sets in ``config setup``."""
     esp: bool | None = None
     esp6: bool | None = None
 
@@ -143,6 +145,7 @@ class HostFacts:
             libreswan_installed=info["libreswan"]["installed"],
             libreswan_candidate=info["libreswan"]["candidate"],
             libreswan_package=info["libreswan"]["package"],
+            setup=dict(info["setup"]),
             esp=info["esp"],
             esp6=info["esp6"],
         )

@@ -164,7 +164,23 @@ def _member_addresses(
         if networks is not None and len(problems) == before:
             addresses[host.name] = member_addresses(host, given, by_name, problems)
     check_unique(addresses, problems)
+    if len(addresses) == len(hosts) and all(addresses.values()):
+        _check_inhabited(networks or (), addresses, problems)
     return addresses
+
+
+def _check_inhabited(
+    networks: Sequence[Network], addresses: Mapping[str, Mapping[str, Any]], problems: Problems
+) -> None:
+    """Find networks that no member is on: their traffic would silently not be encrypted."""
+    inhabited = {name for on_networks in addresses.values() for name in on_networks}
+    for index, network in enumerate(networks):
+        if network.name not in inhabited:
+            problems.add(
+                f"no member has an address in {network.cidr}",
+                "Correct the network, or take it out",
+                variable=f"ipsec_networks[{index}].cidr",
+            )
 
 
 def _check_controller(hosts: Sequence[Host], networks: Sequence[Network], problems: Problems) -> None:

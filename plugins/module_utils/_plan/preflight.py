@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.render import SETUP, setup_problem
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import HostFacts, Problems
 
 _MOST_SKEW_SECONDS = 300
@@ -52,6 +53,8 @@ def preflight(
             problems.add(message, remedy, host=host)
     elif _release(version) < _OLDEST_LIBRESWAN:
         problems.add(f"its libreswan {version} is older than 4.0", "Update libreswan", host=host)
+    elif _release(version)[0] == 4 and facts.setup and not SETUP.items() <= facts.setup.items():
+        problems.append(setup_problem(host))
     if facts.esp is False:
         problems.add("its kernel has no ESP (module esp4)", "Boot a kernel that has it", host=host)
     if ipv6 and facts.esp6 is False:

@@ -255,6 +255,22 @@ def fake_root(path: Path) -> Path:
     return path
 
 
+def test_setup_options() -> None:
+    text = """\
+# comment
+config setup
+\t# logfile=/x
+
+    uniqueids = "no"   # ours
+\tprotostack=xfrm
+conn %default
+    ikev2=insist
+include /etc/ipsec.d/*.conf
+"""
+    assert _host.parse_setup(text) == {"uniqueids": "no", "protostack": "xfrm"}
+    assert _host.parse_setup("") == {}
+
+
 def inspect(root: Path, answers: dict[str, Any]) -> dict[str, Any]:
     later = datetime.now(UTC) + timedelta(hours=1)
     return _host.inspect_host(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.render import SETUP
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import (
     DefaultRoute,
     Host,
@@ -120,6 +121,10 @@ WRONG_FOR_ALL: list[tuple[dict[str, Any], str]] = [
     (
         networks(DATA, {"name": "sub", "cidr": "10.88.0.0/25"}),
         "ipsec_networks[1].cidr: 10.88.0.0/25 overlaps 10.88.0.0/24 of ipsec_networks[0] (data). Make the networks disjoint",
+    ),
+    (
+        networks(DATA, {"name": "ghost", "cidr": "192.0.2.0/24"}),
+        "ipsec_networks[1].cidr: no member has an address in 192.0.2.0/24. Correct the network",
     ),
     (networks(DATA, {**DATA, "name": "same"}), "ipsec_networks[1].cidr: 10.88.0.0/24 overlaps 10.88.0.0/24"),
     (
@@ -344,6 +349,11 @@ WRONG_FOR_ONE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"libreswan_candidate": "1:3.32-1"},
         "h2: its libreswan 1:3.32-1 is older than 4.0. Update libreswan",
     ),
+    (
+        {},
+        {"libreswan_installed": "4.10", "setup": {"plutodebug": "none"}},
+        "h2: /etc/ipsec.conf sets options of its own in 'config setup', and libreswan 4 then ignores ours. Add uniqueids=no",
+    ),
     ({}, {"libreswan_installed": "3.27"}, "h2: its libreswan 3.27 is older than 4.0"),
     ({}, {"esp": False}, "h2: its kernel has no ESP (module esp4). Boot a kernel that has it"),
 ]
@@ -387,6 +397,13 @@ def test_no_esp_over_ipv6_matters_on_an_ipv6_network() -> None:
     hosts = [host(number, networks(V6), facts=facts(number, esp6=False)) for number in (1, 2)]
     assert [problem.host for problem in faults(hosts)] == ["h1", "h2"]
     assert plan([host(1, facts=facts(1, esp6=False))]).slices
+
+
+@pytest.mark.parametrize(
+    ("version", "setup"), [("5.2", {"plutodebug": "none"}), ("4.10", {"plutodebug": "none", **SETUP})]
+)
+def test_options_in_ipsec_conf_that_do_no_harm(version: str, setup: dict[str, str]) -> None:
+    assert plan([host(1, facts=facts(1, libreswan_installed=version, setup=setup))]).slices
 
 
 def test_no_package_in_check_mode_is_a_warning() -> None:
