@@ -144,10 +144,10 @@ def load_key(pem: bytes, passphrase: str, path: str) -> keys.PrivateKey:
     except TypeError:
         message = f"{path} is not encrypted"
         remedy = f"Encrypt it: openssl pkcs8 -topk8 -v2 aes256 -in {path} -out new.key, and move that over it"
-        raise ProblemsError([Problem(message, remedy)]) from None
+        raise ProblemsError([Problem(message, remedy, "ipsec_ca_dir")]) from None
     except (ValueError, UnsupportedAlgorithm) as error:
         if b"-----BEGIN" not in pem or b"-----END" not in pem:
-            problem = Problem(f"{path} is not a whole PEM file", "Restore it from a backup")
+            problem = Problem(f"{path} is not a whole PEM file", "Restore it from a backup", "ipsec_ca_dir")
         elif b"ENCRYPTED" in pem:
             problem = Problem(
                 f"{path} cannot be decrypted with this passphrase",
@@ -155,11 +155,17 @@ def load_key(pem: bytes, passphrase: str, path: str) -> keys.PrivateKey:
                 "ipsec_ca_passphrase",
             )
         else:
-            problem = Problem(f"{path} cannot be read: {error}", "Restore it from a backup")
+            problem = Problem(f"{path} cannot be read: {error}", "Restore it from a backup", "ipsec_ca_dir")
         raise ProblemsError([problem]) from None
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
         raise ProblemsError(
-            [Problem(f"{path} is neither an ECDSA nor an RSA key", "Use a CA with a key of one of these")]
+            [
+                Problem(
+                    f"{path} is neither an ECDSA nor an RSA key",
+                    "Use a CA with a key of one of these",
+                    "ipsec_ca_dir",
+                )
+            ]
         )
     return key
 
@@ -168,14 +174,24 @@ def load_certificate(pem: bytes, path: str) -> x509.Certificate:
     """Return the certificate in *pem*; *path* is for the messages. Raises `ProblemsError`."""
     if len(_BEGIN_CERTIFICATE.findall(pem)) > 1:
         raise ProblemsError(
-            [Problem(f"{path} holds more than one certificate", "Leave only that of the CA that signs")]
+            [
+                Problem(
+                    f"{path} holds more than one certificate",
+                    "Leave only that of the CA that signs",
+                    "ipsec_ca_dir",
+                )
+            ]
         )
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
         said = str(error).splitlines()[0].split(". See ")[0]
         raise ProblemsError(
-            [Problem(f"{path} is not a certificate in PEM: {said}", "Restore it from a backup")]
+            [
+                Problem(
+                    f"{path} is not a certificate in PEM: {said}", "Restore it from a backup", "ipsec_ca_dir"
+                )
+            ]
         ) from None
 
 
@@ -185,13 +201,18 @@ def check(authority: Authority, path: str, now: datetime) -> None:
     problems = []
     if certificate.public_key() != authority.key.public_key():
         problems.append(
-            Problem(f"{path} does not belong to the key beside it", "Put the matching pair into the folder")
+            Problem(
+                f"{path} does not belong to the key beside it",
+                "Put the matching pair into the folder",
+                "ipsec_ca_dir",
+            )
         )
     if not _may_sign(certificate):
         problems.append(
             Problem(
                 f"{path} is not the certificate of a CA (its extensions do not let it sign certificates)",
                 "Use a certificate with CA:TRUE, and with keyCertSign if it has key usages",
+                "ipsec_ca_dir",
             )
         )
     starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
