@@ -28,7 +28,7 @@ for unit in \
     kmod-static-nodes.service ldconfig.service \
     systemd-binfmt.service proc-sys-fs-binfmt_misc.automount \
     systemd-firstboot.service systemd-journal-flush.service \
-    systemd-journal-catalog-update.service systemd-logind.service \
+    systemd-journal-catalog-update.service \
     systemd-machine-id-commit.service systemd-pstore.service \
     systemd-sysusers.service systemd-udev-trigger.service \
     systemd-update-done.service systemd-hibernate-clear.service; do
