@@ -74,7 +74,7 @@ class Delta:
     route: tuple[str, ...] = ()
     """Loaded targets and exceptions whose policy the kernel lacks."""
     heal: tuple[IkeSa, ...] = ()
-    """SAs that pluto has, but that the kernel has lost the outbound policy of."""
+    """SAs that pluto has, but that carry nothing."""
     enable: bool = False
     start: bool = False
     restart: bool = False
@@ -145,23 +145,30 @@ def delta(
             and name not in add
             and (name in exceptions or (name.partition("#")[0] in after and "#" in name))
         ),
-        heal=_one_way(loaded, observed.outbound, terminate),
+        heal=_useless(loaded, observed.outbound, terminate),
         enable=enable,
         restart=journal.restart or (serve and render.SETUP_FILE in write),
     )
 
 
-def _one_way(loaded: Loaded, outbound: frozenset[str], ending: Collection[str]) -> tuple[IkeSa, ...]:
-    """Return the IKE SAs whose peers send to us encrypted while we cannot send to them.
+def _useless(loaded: Loaded, outbound: frozenset[str], ending: Collection[str]) -> tuple[IkeSa, ...]:
+    """Return the IKE SAs that are in the way of a working pair, until they are renewed hours later.
 
-    When both ends of a pair start at the same moment, pluto 4.x finishes one negotiation,
-    then cleans up after the other one and takes the policy of the finished one with it:
-    nothing leaves for that peer until the SA is renewed, hours later.
+    One-way: when both ends of a pair start at the same moment, pluto 4.x finishes one
+    negotiation, then cleans up after the other one and takes the policy of the finished one
+    with it, so the peer sends to us encrypted and nothing leaves for that peer.
+    Childless: if only the Child SA fails, pluto 4.x keeps the IKE SA and then ignores all
+    packets that ask for a Child SA.
     """
+
+    def carries(sa: IkeSa) -> bool:
+        return sa.peer in loaded.protected and sa.peer in outbound
+
+    def on_the_way(sa: IkeSa) -> bool:
+        return sa.peer not in loaded.protected and not sa.established
+
     return tuple(
-        sa
-        for sa in loaded.ike_sas
-        if sa.peer in loaded.protected and sa.peer not in outbound and sa.target not in ending
+        sa for sa in loaded.ike_sas if not carries(sa) and not on_the_way(sa) and sa.target not in ending
     )
 
 
@@ -208,7 +215,7 @@ def hold(
 ) -> None:
     """For *seconds*, start no negotiation with peers, or only with those of lower addresses.
 
-    If both ends of a pair start at once, see `_one_way` for what pluto 4.x makes of that;
+    If both ends of a pair start at once, see `_useless` for what pluto 4.x makes of that;
     and if a negotiation is cut off, what it was for may leave in clear until
     ``shuntlifetime`` is over. So nobody starts while policies change, and afterwards only
     one end of each pair does. The hold catches what would ask for a new SA, and nothing

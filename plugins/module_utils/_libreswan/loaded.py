@@ -26,6 +26,7 @@ class IkeSa:
     serial: int
     target: str
     peer: str
+    established: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ def parse(status: str, states: str) -> Loaded:
     found = _STATE.findall(states)
     return Loaded(
         routed,
-        tuple(IkeSa(int(serial), name, peer) for serial, name, peer, state in found if "CHILD" not in state),
+        tuple(
+            IkeSa(int(serial), name, peer, "ESTABLISHED" in state)
+            for serial, name, peer, state in found
+            if "CHILD" not in state
+        ),
         frozenset(peer for _serial, _name, peer, state in found if "ESTABLISHED_CHILD_SA" in state),
     )

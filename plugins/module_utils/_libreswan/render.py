@@ -38,10 +38,12 @@ SETUP: Mapping[str, str] = {
     # How long a peer that failed to authenticate stays dropped (or clear) before
     # pluto tries again; the default of 15 minutes would black-hole a rebooted peer.
     "shuntlifetime": "30s",
-    # How long the kernel waits for an SA that it asked for before it asks again. A packet
-    # in the moment between the end of an SA and that of its policy asks in vain, and
-    # would block its peer for the default of 30 seconds. A plain number: neither generation takes a unit here.
-    "xfrmlifetime": "1",
+    # How long the kernel waits for an SA that it asked for, and how long it keeps the
+    # number that pluto has reserved for one: a negotiation that outlasts it fails at its very end,
+    # so no less than retransmit-timeout. No more either: a packet in the moment between the
+    # end of an SA and that of its policy asks in vain, and blocks its peer for as long;
+    # the default is 30 seconds. A plain number: neither generation takes a unit here.
+    "xfrmlifetime": "5",
 }
 
 

@@ -136,15 +136,20 @@ def test_what_is_loaded_counts_not_what_is_written(
 
 
 @pytest.mark.parametrize(
-    ("protected", "outbound", "healed"),
+    ("established", "protected", "outbound", "healed"),
     [
-        ({"10.88.0.12"}, {"10.88.0.12"}, []),
-        ({"10.88.0.12"}, set(), [7]),
-        (set(), set(), []),
+        (True, {"10.88.0.12"}, {"10.88.0.12"}, []),
+        (True, {"10.88.0.12"}, set(), [7]),
+        (True, set(), set(), [7]),
+        (False, set(), set(), []),
+        (False, {"10.88.0.12"}, {"10.88.0.12"}, []),
     ],
 )
-def test_one_way_sa_is_negotiated_again(protected: set[str], outbound: set[str], healed: list[int]) -> None:
-    loaded = Loaded(LOADED.routed, (IkeSa(7, TARGET, "10.88.0.12"),), frozenset(protected))
+def test_useless_sa_is_negotiated_again(
+    established: bool, protected: set[str], outbound: set[str], healed: list[int]
+) -> None:
+    sa = IkeSa(7, TARGET, "10.88.0.12", established)
+    loaded = Loaded(LOADED.routed, (sa,), frozenset(protected))
     change = apply.delta(replace(CONVERGED, loaded=loaded, outbound=frozenset(outbound)), ENFORCED)
     assert [sa.serial for sa in change.heal] == healed
 
@@ -251,7 +256,7 @@ def test_loaded_is_read_alike_from_both_generations() -> None:
         {"underlay-data-private#10.88.0.0/24": False},
         (
             IkeSa(1, "underlay-data-private#10.88.0.0/24", "10.88.0.13"),
-            IkeSa(3, "underlay-data-private#10.88.0.0/24", "fd88::12"),
+            IkeSa(3, "underlay-data-private#10.88.0.0/24", "fd88::12", established=False),
         ),
         frozenset({"10.88.0.13"}),
     )
