@@ -18,6 +18,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,16 @@ STAGES = (
 
 def interrupt(process: subprocess.Popen[bytes]) -> None:
     """Press Ctrl-C."""
-    os.killpg(process.pid, signal.SIGINT)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     """Let the controller die: ansible-playbook and whatever it started, without a word to anybody."""
-    os.kill(process.pid, signal.SIGSTOP)
-    for pid in (process.pid, *_descendants(process.pid)):
-        try:
+    process.send_signal(signal.SIGSTOP)
+    for pid in (*_descendants(process.pid), process.pid):
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
 def _descendants(pid: int) -> Iterator[int]:
@@ -165,7 +165,8 @@ def test_a_run_finishes(lab: Lab, cluster: dict[str, Any]) -> None:
     observed = {(pair["from"], pair["to"]): pair["observed"] for pair in report["pairs"]}
     assert observed == {("i1", "i2"): "encrypted", ("i2", "i1"): "encrypted"}, run.output
     assert all(
-        "10.88.0.0/24" in lab.ssh(host, "cat /etc/ipsec.d/policies/underlay-data-private") for host in MEMBERS
+        "10.88.0.0/24" in lab.ssh(host, "cat /etc/ipsec.d/policies/underlay-default-private")
+        for host in MEMBERS
     )
     again = lab.converge(MEMBERS, **cluster)
     assert again.changed == 0, again.output
