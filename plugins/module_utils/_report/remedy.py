@@ -20,8 +20,8 @@ _REMEDIES = {
     "loss": "The network between the two loses packets: check it, then verify again",
     "no_answer": "ESP leaves the sender and nothing comes back: let ESP (IP protocol 50) through between the hosts, or"
     " set ipsec_encapsulation to always and let UDP 4500 through; check that the receiver is up",
-    "shunt": "libreswan on the sender has given up on the receiver for half a minute: run site.yml for the receiver,"
-    " then verify again",
+    "shunt": "Run site.yml for the receiver, wait a minute and verify again: libreswan on the sender has given up on it"
+    " for the time being",
     "no_response": "Check that the receiver is up, that its ipsec service runs, and that UDP 500 and 4500 pass between"
     " the hosts",
     "authentication": "Run site.yml for both ends, so that each has a certificate from this cluster's CA",

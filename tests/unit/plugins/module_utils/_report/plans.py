@@ -1,0 +1,80 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans and observations for the report's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+PORTS = "10.88.0.0/24 tcp 0 22"
+
+
+def plan(names: Sequence[str] = ("h1", "h2", "h3"), **changes: Any) -> dict[str, Any]:
+    return {
+        "digest": "d" * 64,
+        "group": "ipsec",
+        "enforcement": "private",
+        "networks": [
+            {"name": "data", "cidr": "10.88.0.0/24", "family": 4, "clear": [PORTS], "clear_members": []}
+        ],
+        "members": {
+            name: {"fqdn": f"{name}.example.com", "addresses": {"data": f"10.88.0.{index}"}}
+            for index, name in enumerate(names, 1)
+        },
+        **changes,
+    }
+
+
+def flow(source: str, destination: str) -> dict[str, Any]:
+    spi = f"0x{source}{destination}"
+    return {"spi": spi, "spis": [spi], "cipher": "aes_gcm256", "encap": None, "mode": "transport"}
+
+
+def seen(source: str, peer: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "peer": peer,
+        "network": "data",
+        "address": "",
+        "status": "encrypted",
+        "cause": "",
+        "reason": "",
+        "sent": 3,
+        "replies": 3,
+        "sent_clear": 0,
+        "out": flow(source, peer),
+        "in": flow(peer, source),
+        "claimed": True,
+        "exceptions": [PORTS],
+        **changes,
+    }
+
+
+def clear(source: str, peer: str, **changes: Any) -> dict[str, Any]:
+    found = {
+        "status": "clear",
+        "cause": "no_sa",
+        "reason": "3 of 3 probes left in clear text",
+        "out": None,
+        "in": None,
+    }
+    return seen(source, peer, **{**found, **changes})
+
+
+def result(*pairs: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "pairs": list(pairs),
+        "libreswan": "5.2",
+        "service": {"active": True, "enabled": True},
+        "certificate": {"nickname": "underlay-x", "not_after": "2031-01-31T00:00:00Z", "fingerprint": "ab"},
+        **changes,
+    }
+
+
+def results(names: Sequence[str] = ("h1", "h2", "h3"), **replaced: dict[str, Any]) -> dict[str, Any]:
+    """Return what all of *names* saw, everything encrypted; *replaced* maps ``h1_h2`` to another entry."""
+    return {
+        name: result(*(replaced.get(f"{name}_{peer}", seen(name, peer)) for peer in names if peer != name))
+        for name in names
+    }

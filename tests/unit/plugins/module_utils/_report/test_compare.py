@@ -1,0 +1,214 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The comparison of plan and reality."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from ansible_collections.underlay.ipsec.plugins.module_utils._report.compare import Scope, compare
+
+from .plans import PORTS, clear, plan, result, results, seen
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+ALL = frozenset({"h1", "h2", "h3"})
+
+
+def report(
+    observed: dict[str, Any], *, planned: dict[str, Any] | None = None, targeted: frozenset[str] = ALL
+) -> dict[str, Any]:
+    return compare(
+        planned or plan(),
+        Scope(observed, targeted),
+        {key: [PORTS] for key in observed},
+        stage="verify",
+        now=NOW,
+    )
+
+
+def pair(found: dict[str, Any], source: str, destination: str) -> dict[str, Any]:
+    return next(p for p in found["pairs"] if (p["from"], p["to"]) == (source, destination))
+
+
+def test_all_as_planned() -> None:
+    found = report(results())
+    assert found["ok"]
+    assert found["complete"]
+    assert found["problems"] == found["warnings"] == []
+    assert found["summary"] == {
+        "pairs": 6,
+        "in_this_run": 6,
+        "as_planned": 6,
+        "encrypted": 6,
+        "clear": 0,
+        "blocked": 0,
+        "unreachable": 0,
+        "not_observed": 0,
+    }
+    assert found["generated"] == "2026-01-31T12:00:00Z"
+    assert pair(found, "h1", "h2") == {
+        "from": "h1",
+        "to": "h2",
+        "network": "data",
+        "expected": "encrypted",
+        "observed": "encrypted",
+        "as_planned": True,
+        "cipher": "aes_gcm256",
+        "encapsulation": None,
+        "spi_out": "0xh1h2",
+        "spi_in": "0xh2h1",
+        "cause": "",
+        "reason": "",
+    }
+    assert found["members"]["h1"] == {
+        "fqdn": "h1.example.com",
+        "addresses": {"data": "10.88.0.1"},
+        "in_this_run": True,
+        "observed": True,
+        "libreswan": "5.2",
+        "service": {"active": True, "enabled": True},
+        "certificate": {
+            "nickname": "underlay-x",
+            "not_after": "2031-01-31T00:00:00Z",
+            "fingerprint": "ab",
+            "days_left": 1825,
+        },
+    }
+
+
+def test_clear_text_where_encryption_is_planned() -> None:
+    found = report(results(h1_h2=clear("h1", "h2")))
+    assert not found["ok"]
+    assert pair(found, "h1", "h2")["as_planned"] is False
+    assert [(p["from"], p["to"], p["cause"], p["message"]) for p in found["problems"]] == [
+        ("h1", "h2", "no_sa", "clear instead of encrypted: 3 of 3 probes left in clear text")
+    ]
+
+
+COVERED = {
+    **plan(),
+    "networks": [
+        {
+            "name": "data",
+            "cidr": "10.88.0.0/24",
+            "family": 4,
+            "clear": ["10.88.0.2/32"],
+            "clear_members": ["h2"],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("planned", "observed", "problems"),
+    [
+        (COVERED, [clear("h1", "h2"), seen("h1", "h3")], []),
+        (
+            COVERED,
+            [seen("h1", "h2"), seen("h1", "h3")],
+            [("h2", "unplanned_sa", "encrypted instead of clear")],
+        ),
+        (
+            COVERED,
+            [clear("h1", "h2", replies=0, cause="clear_unanswered", reason="r"), seen("h1", "h3")],
+            [("h2", "clear_unanswered", "unreachable instead of clear: r")],
+        ),
+        (plan(enforcement="clear"), [clear("h1", "h2"), clear("h1", "h3")], []),
+        (
+            plan(enforcement="clear"),
+            [clear("h1", "h2"), seen("h1", "h3")],
+            [("h3", "unplanned_sa", "encrypted instead of clear")],
+        ),
+    ],
+)
+def test_planned_clear_text(
+    planned: dict[str, Any], observed: list[dict[str, Any]], problems: list[tuple[str, str, str]]
+) -> None:
+    found = report({"h1": result(*observed)}, planned=planned, targeted=frozenset({"h1"}))
+    assert [(p["to"], p["cause"], p["message"]) for p in found["problems"]] == problems
+
+
+def test_clear_text_is_planned_in_both_directions() -> None:
+    found = report(results(), planned=COVERED)
+    assert [(p["from"], p["to"]) for p in found["pairs"] if p["expected"] == "clear"] == [
+        ("h1", "h2"),
+        ("h2", "h1"),
+        ("h2", "h3"),
+        ("h3", "h2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "h3 did not get as far as the probe"),
+        ({"failed": True, "msg": "no root\nmore"}, "the probe on h3 gave no result: no root"),
+        ({"unreachable": True, "msg": "timed out"}, "Ansible cannot reach h3: timed out"),
+    ],
+)
+def test_a_member_that_could_not_be_observed(answer: dict[str, Any] | None, reason: str) -> None:
+    observed = results()
+    del observed["h3"]
+    if answer:
+        observed["h3"] = answer
+    found = report(observed)
+    assert [(p["from"], p["to"], p["message"]) for p in found["problems"]] == [
+        ("h3", None, f"not observed: {reason} (2 of 2 pairs are unknown)")
+    ]
+    assert pair(found, "h3", "h1")["as_planned"] is False
+    assert found["summary"]["not_observed"] == 2
+    assert not found["members"]["h3"]["observed"]
+
+
+def test_a_member_that_looked_at_only_some_peers() -> None:
+    found = report({**results(), "h3": result(seen("h3", "h1"))})
+    assert [p["message"] for p in found["problems"]] == [
+        "not observed: the probe on h3 did not look at this peer (1 of 2 pairs are unknown)"
+    ]
+
+
+def test_a_limited_run_says_what_it_left_out() -> None:
+    observed = results()
+    del observed["h3"]
+    found = report(observed, targeted=frozenset({"h1", "h2"}))
+    assert found["ok"]
+    assert not found["complete"]
+    assert found["not_in_this_run"] == ["h3"]
+    assert pair(found, "h3", "h1")["observed"] == "not observed"
+    assert pair(found, "h3", "h1")["as_planned"] is None
+    assert (found["summary"]["pairs"], found["summary"]["in_this_run"]) == (6, 4)
+
+
+def test_an_exception_that_is_not_in_the_plan() -> None:
+    observed = results(h2_h1=seen("h2", "h1", exceptions=[PORTS, "10.88.0.0/24 tcp 0 5432"]))
+    found = report(observed)
+    assert [(p["from"], p["cause"]) for p in found["problems"]] == [("h2", "exception")]
+    assert found["problems"][0]["message"].endswith("not in the plan: 10.88.0.0/24 tcp 0 5432")
+
+
+def test_warnings() -> None:
+    strange = {"spi": "0xff", "spis": ["0xff"], "cipher": "aes_gcm256", "encap": None}
+    observed = results(h1_h2=seen("h1", "h2", out=strange))
+    observed["h1"]["certificate"]["not_after"] = "2026-01-30T00:00:00Z"
+    observed["h2"]["service"]["enabled"] = False
+    found = report(observed)
+    assert found["ok"]
+    assert [warning.partition(":")[0] for warning in found["warnings"]] == ["h1 → h2 (data)", "h1", "h2"]
+
+
+def test_networks_are_separate() -> None:
+    planned = plan()
+    planned["networks"].append(
+        {"name": "six", "cidr": "fd88::/64", "family": 6, "clear": [], "clear_members": []}
+    )
+    for name in ("h1", "h2"):
+        planned["members"][name]["addresses"]["six"] = f"fd88::{name[1]}"
+    found = report(results(), planned=planned)
+    assert [(p["from"], p["to"]) for p in found["pairs"] if p["network"] == "six"] == [
+        ("h1", "h2"),
+        ("h2", "h1"),
+    ]
+    assert [p["from"] for p in found["problems"]] == ["h1", "h2"]
