@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pluto stops, dies, or its host restarts: the member comes back, and the others never notice.
+
+Meanwhile the member and the others send each other a stream of packets that can be told
+on the wire. How many of them were there to be read is printed, not judged: docs/failures.md
+has the figures, and what they mean.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from kit import Capture, Lab, eventually
+
+MEMBERS = ("h1", "h2", "h3")
+RECOVERY = 90
+"""Seconds until every pair has to be encrypted again."""
+UDP = 17
+
+SENDER = """\
+import itertools, socket, sys, time
+marker, *targets = sys.argv[1:]
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for number in itertools.count():
+    for target in targets:
+        try:
+            sender.sendto(f"{marker} {number}".encode(), (target, 7778))
+        except OSError:
+            pass  # no network yet, or a policy that forbids it
+    time.sleep(0.05)
+"""
+# As early and as long as a host can send at all, and never for more than a few minutes.
+UNIT = """\
+[Unit]
+DefaultDependencies=no
+After=local-fs.target
+[Service]
+ExecStart=/usr/bin/python3 /usr/local/lib/markers.py %s
+RuntimeMaxSec=240
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that happens to a member."""
+
+    happens: Callable[[Lab, str], object]
+    mends: Callable[[Lab, str], object] | None = None
+    """What an administrator does about it; None if the member comes back by itself."""
+
+
+def kill(lab: Lab, host: str) -> None:
+    lab.ssh(host, "kill -9 $(systemctl show -P MainPID ipsec)")
+
+
+FAILURES = {
+    "stop": Failure(
+        lambda lab, host: lab.ssh(host, "systemctl stop ipsec"),
+        lambda lab, host: lab.ssh(host, "systemctl start ipsec"),
+    ),
+    "kill": Failure(kill),
+    "kill and restart": Failure(kill, lambda lab, host: lab.ssh(host, "systemctl restart ipsec")),
+    "reboot": Failure(lambda lab, host: lab.cli("reboot", host)),
+}
+
+
+@contextmanager
+def markers(lab: Lab, member: str, marker: str) -> Iterator[None]:
+    """Let *member* and all others send each other *marker*, 20 times a second, even while it boots."""
+    others = [host for host in MEMBERS if host != member]
+    for host in MEMBERS:
+        targets = others if host == member else [member]
+        arguments = " ".join([marker, *map(lab.address, targets)])
+        lab.ssh(
+            host,
+            f"cat >/usr/local/lib/markers.py <<'E'\n{SENDER}E\n"
+            f"cat >/etc/systemd/system/markers.service <<'E'\n{UNIT % arguments}E\n"
+            "systemctl daemon-reload && systemctl enable --quiet --now markers",
+        )
+    try:
+        yield
+    finally:
+        for host in MEMBERS:
+            lab.ssh(
+                host, "systemctl disable --quiet --now markers; rm -f /etc/systemd/system/markers.service"
+            )
+
+
+def readable(capture: Capture, marker: str, source: str) -> int:
+    """Return how many packets of the stream *source* sent in clear text."""
+    return sum(
+        packet.source == source and packet.protocol == UDP for packet in capture.holding(marker.encode())
+    )
+
+
+def talk(lab: Lab, one: str, other: str) -> bool:
+    """Return whether two members hear each other by the same pair of SAs; where ``private`` is in force."""
+    ends = lab.address(one), lab.address(other)
+    common = lab.spis(one) & lab.spis(other)
+    return {ends, ends[::-1]} <= {sa[:2] for sa in common} and lab.answers(one, ends[1])
+
+
+def between(lab: Lab, host: str, peer: str) -> set[tuple[str, str, str]]:
+    """Return the SAs that *host* has with *peer*."""
+    ends = {lab.address(host), lab.address(peer)}
+    return {sa for sa in lab.spis(host) if {*sa[:2]} == ends}
+
+
+@pytest.mark.parametrize("member", ["h2", "h3"])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_member_comes_back(lab: Lab, failure: str, member: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The others keep their SAs and their traffic; within `RECOVERY`, every pair is encrypted again."""
+    one, other = others = [host for host in MEMBERS if host != member]
+    case, marker = FAILURES[failure], uuid.uuid4().hex
+    assert eventually(lambda: all(talk(lab, *pair) for pair in itertools.combinations(MEMBERS, 2)), RECOVERY)
+    before, pluto = between(lab, one, other), lab.pluto(member)
+    with lab.capture() as capture, markers(lab, member, marker):
+        case.happens(lab, member)
+        assert lab.answers(one, lab.address(other))
+        if case.mends:
+            case.mends(lab, member)
+        since = time.monotonic()
+        back = eventually(lambda: all(talk(lab, member, host) for host in others), RECOVERY)
+        seconds = time.monotonic() - since
+        unaffected = between(lab, one, other)
+    release = lab.status["hosts"][member]["release"]
+    out = readable(capture, marker, lab.address(member))
+    into = sum(readable(capture, marker, lab.address(host)) for host in others)
+    with capsys.disabled():
+        print(
+            f"\n| {failure} | {release} | {out} | {into} | {seconds:.0f} s |"
+            f" <- failure, release, in clear by the member, in clear to it, encrypted again after"
+        )
+    assert back
+    assert unaffected == before
+    assert lab.pluto(member) != pluto
+    run = lab.play("verify", MEMBERS)
+    assert run.rc == 0, run.output
+    assert set(lab.matrix().values()) == {"encrypted"}
