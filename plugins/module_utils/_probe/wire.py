@@ -266,12 +266,15 @@ class Wire:
         waiting = set(routes)
         early = bool(waiting)
         while True:
-            for key, _events in self._selector.select(max(0.0, end - time.monotonic())):
-                self._collect(key.fileobj)  # type: ignore[arg-type]
+            remaining = end - time.monotonic()
             waiting = {
                 route for route in waiting if not 0 < self.tally(route).sent <= self.tally(route).replies
             }
-            if time.monotonic() >= end or (early and not waiting):
+            done = remaining <= 0 or (early and not waiting)
+            # A last look without waiting: what has left is at the tap before its answer is here.
+            for key, _events in self._selector.select(0 if done else remaining):
+                self._collect(key.fileobj)  # type: ignore[arg-type]
+            if done:
                 return
 
     def _collect(self, sock: socket.socket) -> None:
