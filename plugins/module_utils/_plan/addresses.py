@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import (
     Address,
     Cidr,
@@ -151,9 +152,9 @@ def member_addresses(
 
     They come from *given* (its ipsec_addresses), which then is the whole truth; else from
     the host itself; else from cached facts; else from a literal ansible_host. A host that
-    was not reached and whose address on a network nobody knows is a problem.
+    was not reached and whose address on a network nobody knows is a problem. A host that
+    is on none of the networks is not one yet, see `stray`.
     """
-    before = len(problems)
     if given:
         return _check_given(host, given, networks, problems)
     known = host.cached if host.facts is None else host.facts.addresses
@@ -161,16 +162,7 @@ def member_addresses(
         chosen = (
             (network.name, _choose(host.name, known, network, problems)) for network in networks.values()
         )
-        result = {name: address for name, address in chosen if address}
-        if not result and len(problems) == before:
-            source = "addresses" if host.facts else "cached addresses"
-            problems.add(
-                f"none of its {source} ({some(str(entry.address) for entry in known) or 'it has none'}) lies in a network of "
-                f"ipsec_networks ({some(f'{network.name} {network.cidr}' for network in networks.values())})",
-                "Give it an address there, correct ipsec_networks, or take it out of the group",
-                host=host.name,
-            )
-        return result
+        return {name: address for name, address in chosen if address}
     literal = literal_address(host.ansible_host)
     result = {}
     for network in networks.values():
@@ -184,6 +176,18 @@ def member_addresses(
                 host=host.name,
             )
     return result
+
+
+def stray(host: Host, networks: Sequence[Network]) -> Problem:
+    """Return the problem of a *host* that is on none of the *networks*."""
+    known = (host.facts.addresses if host.facts else host.cached) or ()
+    return Problem(
+        f"none of its {'addresses' if host.facts else 'cached addresses'} "
+        f"({some(str(entry.address) for entry in known) or 'it has none'}) lies in a network of "
+        f"ipsec_networks ({some(f'{network.name} {network.cidr}' for network in networks)})",
+        "Give it an address there, correct ipsec_networks, or take it out of the group",
+        host=host.name,
+    )
 
 
 def check_unique(addresses: Mapping[str, Mapping[str, Address]], problems: Problems) -> None:

@@ -36,6 +36,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._plan.addresses imp
     default_networks,
     literal_address,
     member_addresses,
+    stray,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.exceptions import (
     clear_members,
@@ -158,13 +159,19 @@ def _member_addresses(
 ) -> dict[str, dict[str, Any]]:
     by_name = {network.name: network for network in networks or ()}
     addresses = {}
+    strays = []
     for host in hosts:
         before = len(problems)
         given = read_addresses(host, specs, problems)
         if networks is not None and len(problems) == before:
             addresses[host.name] = member_addresses(host, given, by_name, problems)
+            if not addresses[host.name] and len(problems) == before:
+                strays.append(host)
     check_unique(addresses, problems)
-    if len(addresses) == len(hosts) and all(addresses.values()):
+    # If all hosts are strays, it is the networks that are wrong.
+    if 0 < len(strays) < len(hosts):
+        problems += [stray(host, networks or ()) for host in strays]
+    elif len(addresses) == len(hosts) and (strays or all(addresses.values())):
         _check_inhabited(networks or (), addresses, problems)
     return addresses
 

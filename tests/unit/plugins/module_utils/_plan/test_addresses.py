@@ -21,6 +21,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._plan.addresses imp
     check_unique,
     default_networks,
     member_addresses,
+    stray,
 )
 
 DATA = Network("data", ipaddress.ip_network("10.88.0.0/24"))
@@ -150,9 +151,11 @@ def test_ansible_host_tells_nothing_of_the_other_networks() -> None:
 
 
 def test_cached_addresses_outside_every_network() -> None:
-    assert resolve(Host("h1", {}, cached=seen("10.77.0.1/24")))[1] == [
+    host = Host("h1", {}, cached=seen("10.77.0.1/24"))
+    assert resolve(host) == ({}, [])
+    assert stray(host, list(NETWORKS.values())).message == (
         "none of its cached addresses (10.77.0.1) lies in a network of ipsec_networks (data 10.88.0.0/24, storage 10.89.0.0/24)"
-    ]
+    )
 
 
 def test_unique() -> None:

@@ -126,6 +126,10 @@ WRONG_FOR_ALL: list[tuple[dict[str, Any], str]] = [
         networks(DATA, {"name": "ghost", "cidr": "192.0.2.0/24"}),
         "ipsec_networks[1].cidr: no member has an address in 192.0.2.0/24. Correct the network",
     ),
+    (
+        networks({"name": "ghost", "cidr": "192.0.2.0/24"}),
+        "ipsec_networks[0].cidr: no member has an address in",
+    ),
     (networks(DATA, {**DATA, "name": "same"}), "ipsec_networks[1].cidr: 10.88.0.0/24 overlaps 10.88.0.0/24"),
     (
         networks(DATA, {**STORAGE, "name": "data"}),
