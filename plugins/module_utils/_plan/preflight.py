@@ -34,13 +34,17 @@ def preflight(
             "Set the clock, for example with chrony",
             host=host,
         )
+    # Paths with the same figure are on the same file system, which is one problem.
+    full: dict[int, list[str]] = {}
     for path, free in sorted(facts.free_bytes.items()):
         if free < _LEAST_FREE_BYTES:
-            problems.add(
-                f"the file system of {path} has only {free // 1024**2} MiB free",
-                f"Make room for {_LEAST_FREE_BYTES // 1024**2} MiB",
-                host=host,
-            )
+            full.setdefault(free, []).append(path)
+    for free, paths in full.items():
+        problems.add(
+            f"the file system of {' and '.join(paths)} has only {free // 1024**2} MiB free",
+            f"Make room for {_LEAST_FREE_BYTES // 1024**2} MiB",
+            host=host,
+        )
     version = facts.libreswan_installed or facts.libreswan_candidate
     if version is None:
         message = f"libreswan is not installed, and no package source offers {facts.libreswan_package}"

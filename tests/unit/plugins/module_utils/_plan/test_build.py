@@ -345,6 +345,11 @@ WRONG_FOR_ONE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     (
         {},
+        {"free_bytes": {"/etc": 10**7, "/var": 10**7}},
+        "h2: the file system of /etc and /var has only 9 MiB free. Make room",
+    ),
+    (
+        {},
         {"libreswan_candidate": None},
         "h2: libreswan is not installed, and no package source offers libreswan. Add a package source",
     ),
