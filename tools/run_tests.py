@@ -90,6 +90,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "ANSIBLE_COLLECTIONS_PATH": str(CACHE / "collections"),
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",  # a failed task's output in lines, as it was
         "ANSIBLE_HOME": str(CACHE / "ansible"),
         "PYTHONDONTWRITEBYTECODE": "1",
         **plain,

@@ -33,7 +33,8 @@ play() {
     local hosts
     hosts=$(inventory)
     # Nothing skipped is shown, so that the matrix is the last thing that is.
-    ANSIBLE_DISPLAY_SKIPPED_HOSTS=false ansible-playbook -i "$hosts" -e "@$state/vars.yml" "playbooks/$1.yml"
+    ANSIBLE_DISPLAY_SKIPPED_HOSTS=false ANSIBLE_CALLBACK_RESULT_FORMAT=yaml \
+        ansible-playbook -i "$hosts" -e "@$state/vars.yml" "playbooks/$1.yml"
 }
 
 case "${1:-}" in
