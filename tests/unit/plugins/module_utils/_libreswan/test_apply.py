@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, parse
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed
 
 V4 = Dialect(4, 10)
@@ -261,5 +261,5 @@ def test_loaded_is_read_alike_from_both_generations() -> None:
         frozenset({"10.88.0.13"}),
     )
     states5 = states4.replace("000 ", "").replace("STATE_V2_", "").replace("PARENT_I1", "IKE_SA_INIT_I")
-    assert apply.parse(v4, states4) == expected
-    assert apply.parse(v5, states5) == expected
+    assert parse(v4, states4) == expected
+    assert parse(v5, states5) == expected
