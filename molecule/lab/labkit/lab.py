@@ -81,10 +81,10 @@ class Lab:
             state.numbers = plan.assign_numbers(spec, before.numbers if before else {})
             machines = state.machines()
             chosen = [machines[spec.host(name).name] for name in only] or list(machines.values())
-            packages.ensure(
-                ["packages.txt"] + ["packages-qemu.txt"] * any(m.host.backend == "qemu" for m in chosen),
-                self._progress,
-            )
+            needed = ["packages.txt"]
+            if any(machine.host.backend == "qemu" for machine in chosen):
+                needed.append("packages-qemu.txt")
+            packages.ensure(needed, self._progress)
             self._boot(state, chosen)
             self._wait(chosen)
             self._write_inventories(state)
