@@ -447,11 +447,11 @@ def wrong_clock(lab: Lab) -> Iterator[None]:
 
 @contextmanager
 def full_disk(lab: Lab) -> Iterator[None]:
-    lab.ssh("h2", 'fallocate -l "$(df -B1 --output=avail /var | tail -n 1 | tr -d " ")" /var/full')
     try:
+        lab.ssh("h2", "fallocate -l $(($(df -B1 --output=avail /var | tail -n 1) - 16777216)) /var/full")
         yield
     finally:
-        lab.ssh("h2", "rm /var/full")
+        lab.ssh("h2", "rm -f /var/full")
 
 
 @contextmanager
@@ -541,7 +541,7 @@ def test_member_without_power(lab: Lab, watch: Watch, fresh: tuple[str, str]) ->
     lab.cli("kill", fresh[1])
     try:
         with watch.unchanged(MEMBERS, [lab.folder / "ca", lab.folder / "report"]):
-            case = Case("", "Failed to connect to the host via ssh", "", members=(*MEMBERS, fresh[1]))
+            case = Case("", "Task failed: ", "ssh", members=(*MEMBERS, fresh[1]))
             run = refused(lab, case)
         assert f"fatal: [{fresh[1]}]: UNREACHABLE!" in run.output
     finally:
