@@ -75,7 +75,7 @@ def test_marker_is_on_the_wire_as_esp_only(lab: Lab, marker: str, step: int, fam
     """
     pairs = [(host, MEMBERS[(at + step) % len(MEMBERS)]) for at, host in enumerate(MEMBERS)]
     with lab.capture() as capture, ThreadPoolExecutor() as pool:
-        list(pool.map(lambda pair: lab.send_markers(*pair, marker, family), pairs))
+        list(pool.map(lambda pair: lab.send_markers(pair[0], pair[1], marker, family), pairs))
     assert bool(capture.holding(marker.encode())) == (family == 6)
     for sender, receiver in pairs:
         ends = lab.address(sender, family), lab.address(receiver, family)
@@ -144,9 +144,7 @@ def test_host_in_clear_talks_in_clear_and_only_as_long(lab: Lab, pluto: dict[str
     assert lab.converge(MEMBERS).changed == len(MEMBERS)
     assert not any(answers(lab, "x1"))
     for member in MEMBERS:
-        assert stranger not in lab.ssh(
-            member, "cat /etc/ipsec.d/underlay* /etc/ipsec.d/policies/*; ip xfrm policy"
-        )
+        assert stranger not in lab.ssh(member, "cat /etc/ipsec.d/underlay* /etc/ipsec.d/policies/*")
     assert spis_between_members(lab) == before
 
 
