@@ -103,11 +103,15 @@ def readable(capture: Capture, marker: str, source: str) -> int:
     )
 
 
-def talk(lab: Lab, one: str, other: str) -> bool:
-    """Return whether two members hear each other by the same pair of SAs; where ``private`` is in force."""
+def associated(lab: Lab, one: str, other: str) -> bool:
+    """Return whether the kernels of two members have the same SAs, one each way."""
     ends = lab.address(one), lab.address(other)
-    common = lab.spis(one) & lab.spis(other)
-    return {ends, ends[::-1]} <= {sa[:2] for sa in common} and lab.answers(one, ends[1])
+    return {ends, ends[::-1]} <= {sa[:2] for sa in lab.spis(one) & lab.spis(other)}
+
+
+def talk(lab: Lab, one: str, other: str) -> bool:
+    """Return whether two members have the same SAs and use them; where ``private`` is in force."""
+    return associated(lab, one, other) and lab.answers(one, lab.address(other))
 
 
 def between(lab: Lab, host: str, peer: str) -> set[tuple[str, str, str]]:
@@ -144,6 +148,7 @@ def test_member_comes_back(lab: Lab, failure: str, member: str, capsys: pytest.C
         after = f"{seconds:.0f} s" if back else "site.yml"
         print(f"\n| {failure} | {release} | {out} | {into} | {after} |")
     if not back:
+        assert all(associated(lab, member, host) for host in others), "it did not even negotiate"
         lab.converge(MEMBERS)
     assert unaffected == before
     assert lab.pluto(member) != pluto
