@@ -18,6 +18,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -263,6 +264,21 @@ class Lab:
             f"for i in 1 2 3; do echo {marker} | timeout 2 nc {flag} -u -w 1 {target} 7778; done;"
             f"echo {marker} | timeout 4 nc {flag} -N -w 2 {target} 7777; true",
         )
+
+    def exchange(
+        self, members: Sequence[str], step: int, marker: str, family: int = 4
+    ) -> tuple[Capture, list[tuple[str, str]]]:
+        """Let each member send *marker* to the one *step* places after it, all at once.
+
+        Return what was on the wire, and the pairs (from, to); all steps together are all
+        ordered pairs. The marker has to arrive, for its absence to mean anything.
+        """
+        pairs = [(host, members[(at + step) % len(members)]) for at, host in enumerate(members)]
+        with self.capture() as capture, ThreadPoolExecutor() as pool:
+            list(pool.map(lambda pair: self.send_markers(pair[0], pair[1], marker, family), pairs))
+        for _sender, receiver in pairs:
+            assert marker in self.ssh(receiver, "cat /tmp/tcp.out")
+        return capture, pairs
 
     def answers(self, sender: str, target: str, *, count: int = 3, seconds: int = 4) -> bool:
         """Return whether any ping from *sender* to the address *target* is answered."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _CONNECTION = re.compile(r'^(?:000 )?"([^"]+)": (.*)$', re.MULTILINE)
-_STATE = re.compile(r'^(?:000 )?#(\d+): "([^"]+)"(?:\[\d+\])* \.\.\.(\S+):\d+ (\S+)', re.MULTILINE)
+_STATE = re.compile(r'^(?:000 )?#(\d+): "([^"]+)"(?:\[\d+\])* \.\.\.(\S+):\d+ ([A-Z]\S+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)

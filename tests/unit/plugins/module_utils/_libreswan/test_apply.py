@@ -251,6 +251,7 @@ def test_loaded_is_read_alike_from_both_generations() -> None:
 000 #2: "underlay-data-private#10.88.0.0/24"[1] ...10.88.0.13:500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA);
 000 #2: "underlay-data-private#10.88.0.0/24"[1] ...10.88.0.13 esp.1ff77d1@10.88.0.13 esp.b3dc4df6@10.88.0.11
 000 #3: "underlay-data-private#10.88.0.0/24"[2] ...fd88::12:500 STATE_V2_PARENT_I1 (sent IKE_SA_INIT request);
+000 #4: "underlay-data-private#10.88.0.0/24"[2] ...fd88::14 esp:8dba2956@fd88::14 esp:c871850@fd88::11 Traffic: ESPin=1KB
 """
     expected = Loaded(
         {"underlay-data-private#10.88.0.0/24": False},
