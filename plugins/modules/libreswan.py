@@ -175,7 +175,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply as live
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import pause, render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect, detect
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner, host_runner
 
@@ -252,9 +252,9 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     result = _change(run, dialect, observed, files, check=check, reload=names if params["reload"] else [])
     if result["changed"] and not check:
         if stage == "enforce":
-            live.drop_shunts(settings.networks, run)
+            pause.drop_shunts(settings.networks, run)
         elif result["service"] in ("started", "restarted"):
-            live.hold(settings.networks, run, _ORDER_SECONDS, lower_only=True, action="allow")
+            pause.hold(settings.networks, run, _ORDER_SECONDS, lower_only=True, action="allow")
     return {
         **result,
         "enforced": sorted(name for name, group in groups.items() if group == "private"),
@@ -291,9 +291,9 @@ def _pause(
 ) -> dict[str, Any]:
     if not check:
         if stage == "hold":
-            live.hold(settings.networks, run, seconds, lower_only=False, action="block")
+            pause.hold(settings.networks, run, seconds, lower_only=False, action="block")
         else:
-            live.release(settings.networks, run, _ORDER_SECONDS)
+            pause.release(settings.networks, run, _ORDER_SECONDS)
     return {"changed": False}
 
 

@@ -11,7 +11,6 @@ part, whatever the files say.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import tempfile
 import time
@@ -208,87 +207,6 @@ def file_diff(observed: Observed, change: Delta) -> list[dict[str, str]]:
     if steps:
         diff.append({"before_header": "live", "after_header": "live", "before": "", "after": "".join(steps)})
     return diff
-
-
-def hold(
-    networks: Iterable[render.Network], run: Runner, seconds: int, *, lower_only: bool, action: str
-) -> None:
-    """For *seconds*, start no negotiation with peers, or only with those of lower addresses.
-
-    If both ends of a pair start at once, see `_useless` for what pluto 4.x makes of that;
-    and if a negotiation is cut off, what it was for may leave in clear until
-    ``shuntlifetime`` is over. So nobody starts while policies change, and afterwards only
-    one end of each pair does. The hold catches what would ask for a new SA, and nothing
-    else: the policies of SAs and exceptions are more specific, which makes their priority
-    number lower. *action* is ``block`` or ``allow``. The kernel itself ends the hold,
-    whatever becomes of this run.
-    """
-    for network in networks:
-        cidr, own = ipaddress.ip_network(network.cidr), ipaddress.ip_address(network.address)
-        priority = _trap_priority(network, run)
-        if priority is None:
-            continue
-        held = [cidr]
-        if lower_only:
-            held = list(ipaddress.summarize_address_range(cidr[0], own - 1)) if own != cidr[0] else []
-        for peers in held:
-            _xfrm_policy(
-                "update",
-                network,
-                str(peers),
-                run,
-                "priority",
-                str(priority - 1),
-                "action",
-                action,
-                "limit",
-                "time-hard",
-                str(seconds),
-            )
-
-
-def release(networks: Iterable[render.Network], run: Runner, seconds: int) -> None:
-    """End a hold of all peers, in favour of one of the lower ones for *seconds*."""
-    networks = tuple(networks)
-    hold(networks, run, seconds, lower_only=True, action="block")
-    for network in networks:
-        _xfrm_policy("delete", network, network.cidr, run)
-
-
-def _trap_priority(network: render.Network, run: Runner) -> int | None:
-    """Return the priority of the policy that asks pluto for SAs, None if there is none."""
-    source = f"{network.address}/{ipaddress.ip_network(network.cidr).max_prefixlen}"
-    priorities = (
-        policy.priority
-        for policy in read_policies(run)
-        if (policy.direction, policy.source, policy.destination) == ("out", source, network.cidr)
-    )
-    return min(priorities, default=None)
-
-
-def _xfrm_policy(verb: str, network: render.Network, peers: str, run: Runner, *rest: str) -> None:
-    # From the whole network, which no policy of pluto's is: the same selectors would be its own.
-    selectors = ["src", network.cidr, "dst", peers, "dir", "out"]
-    run(["ip", "xfrm", "policy", verb, *selectors, *rest], check=verb != "delete")
-
-
-def drop_shunts(networks: Iterable[render.Network], run: Runner) -> None:
-    """End what failed negotiations left in the kernel: clear text for up to ``shuntlifetime``."""
-    for network in networks:
-        cidr = ipaddress.ip_network(network.cidr)
-        exceptions = {entry.split()[0] for entry in network.clear}
-        for policy in read_policies(run):
-            destination = ipaddress.ip_network(policy.destination)
-            if (
-                policy.direction == "out"
-                and policy.kind == "pass"
-                and policy.source == f"{network.address}/{cidr.max_prefixlen}"
-                and destination.prefixlen == cidr.max_prefixlen
-                and destination.subnet_of(cidr)  # type: ignore[arg-type]
-                and policy.destination not in exceptions
-            ):
-                selectors = ["src", policy.source, "dst", policy.destination, "dir", "out"]
-                run(["ip", "xfrm", "policy", "delete", *selectors], check=False)
 
 
 def observe(run: Runner, root: Path = Path("/")) -> Observed:

@@ -31,11 +31,6 @@ class Dialect:
         """The keyword that allows IKEv2 only (5.x knows the old one too, but warns)."""
         return ("keyexchange", "ikev2") if self.major >= 5 else ("ikev2", "insist")
 
-    @property
-    def rereads_certificates(self) -> bool:
-        """Whether ``--rereadcerts`` is safe: before 5.0 it aborts pluto while an opportunistic instance is up."""
-        return self.major >= 5
-
 
 def parse_version(text: str) -> Dialect | None:
     """Return the dialect for the output of ``ipsec --version``; None if that isn't libreswan's."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, ProblemsError
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, pause, render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, parse
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed
@@ -222,7 +222,7 @@ def test_foreign_files_are_not_seen(tmp_path: Path) -> None:
 
 def test_hold_of_all_catches_only_what_would_ask_for_an_sa() -> None:
     host = Host()
-    apply.hold([NETWORK], host, 30, lower_only=False, action="block")
+    pause.hold([NETWORK], host, 30, lower_only=False, action="block")
     assert host.changes[-1] == (
         "ip xfrm policy update src 10.88.0.0/24 dst 10.88.0.0/24 dir out"
         " priority 2801872 action block limit time-hard 30"
@@ -231,7 +231,7 @@ def test_hold_of_all_catches_only_what_would_ask_for_an_sa() -> None:
 
 def test_hold_of_lower_peers_covers_exactly_their_addresses() -> None:
     host = Host()
-    apply.hold([NETWORK], host, 5, lower_only=True, action="allow")
+    pause.hold([NETWORK], host, 5, lower_only=True, action="allow")
     held = [command.split()[7] for command in host.changes if " update " in command]
     assert held == ["10.88.0.0/29", "10.88.0.8/31", "10.88.0.10/32"]
 
