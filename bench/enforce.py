@@ -40,6 +40,7 @@ def change(lab: Lab, enforcement: str, stages: tuple[str, ...]) -> None:
         {
             "underlay.ipsec.libreswan": {
                 "settings": "{{ (lookup('file', slices ~ inventory_hostname ~ '.json') | from_json).libreswan }}",
+                "watch": (ROOT / "roles/libreswan/files/underlay-watch.sh").read_text(encoding="utf-8"),
                 "enforcement": enforcement,
                 "stage": stage,
             }

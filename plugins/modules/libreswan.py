@@ -121,6 +121,11 @@ options:
     description: How long V(stage=hold) lasts at most, in seconds. The kernel ends it by itself.
     type: int
     default: 60
+  watch:
+    description:
+      - The text of a shell script that a service runs beside pluto, where libreswan 4.x needs it. It puts back
+        policies that pluto takes away from established security associations.
+    type: str
   reload:
     description:
       - Load the connections again though their text did not change, because the certificate behind them did.
@@ -217,6 +222,7 @@ def argument_spec() -> dict[str, Any]:
         },
         "stage": {"type": "str", "choices": list(STAGES), "default": "prepare"},
         "hold_seconds": {"type": "int", "default": 60},
+        "watch": {"type": "str"},
         "reload": {"type": "bool", "default": False},
     }
 
@@ -247,7 +253,10 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         return _pause(run, settings, stage, params["hold_seconds"], check=check)
     observed = live.observe(run)
     groups = live.enforcement(settings, observed, params["enforcement"], stage)
-    files = render.files(settings, dialect or _LIKELY, groups)
+    files = {
+        **render.files(settings, dialect or _LIKELY, groups),
+        **render.watch_files(params["watch"] or "", dialect or _LIKELY),
+    }
     names = [connection.name for connection in render.connections(settings, dialect or _LIKELY)]
     result = _change(run, dialect, observed, files, check=check, reload=names if params["reload"] else [])
     if result["changed"] and not check:

@@ -79,6 +79,11 @@ class Delta:
     restart: bool = False
     """Whether an option of ``config setup`` changed, which pluto reads only when it starts."""
 
+    @property
+    def watch(self) -> bool:
+        """Whether the service beside pluto is new, or another one than before."""
+        return bool({render.WATCH_SCRIPT_FILE, render.WATCH_UNIT_FILE} & set(self.write))
+
     def __bool__(self) -> bool:
         return self != Delta()
 
@@ -217,6 +222,9 @@ def observe(run: Runner, root: Path = Path("/")) -> Observed:
             name = f"{folder}/{path.name}"
             if path.is_file() and _is_ours(name):
                 files[name] = path.read_text(encoding="utf-8", errors="replace")
+    unit = _below(root, render.WATCH_UNIT_FILE)
+    if unit.is_file():
+        files[render.WATCH_UNIT_FILE] = unit.read_text(encoding="utf-8", errors="replace")
     running = run(["systemctl", "is-active", "--quiet", SERVICE], check=False).rc == 0
     enabled = run(["systemctl", "is-enabled", "--quiet", SERVICE], check=False).rc == 0
     if not running:
@@ -265,6 +273,8 @@ def apply(
     _write(root, JOURNAL, json.dumps({"connections": sorted(change.add), "restart": change.restart}) + "\n")
     for path, text in change.write.items():
         _write(root, path, text)
+    if render.WATCH_UNIT_FILE in change.remove:
+        run(["systemctl", "disable", "--quiet", "--now", render.WATCH_SERVICE], check=False)
     for path in change.remove:
         _below(root, path).unlink(missing_ok=True)
     if change.enable:
@@ -275,6 +285,10 @@ def apply(
         run(["systemctl", "start", SERVICE])
     else:
         _live(change, run)
+    if change.watch:
+        run(["systemctl", "daemon-reload"])
+        run(["systemctl", "enable", "--quiet", render.WATCH_SERVICE])
+        run(["systemctl", "restart", render.WATCH_SERVICE])
     if change.restart or change.start:
         _check_setup(run)
         _await_loaded(run, _sections(_ours(root)), wait)
@@ -374,7 +388,7 @@ def _ours(root: Path) -> dict[str, str]:
 
 
 def _is_ours(path: str) -> bool:
-    if path == render.SETUP_FILE:
+    if path in (render.SETUP_FILE, render.WATCH_SCRIPT_FILE):
         return True
     name = path.rsplit("/", 1)[-1]
     return name.startswith(render.PREFIX) and (path.startswith(render.POLICY_DIR) or name.endswith(".conf"))

@@ -31,6 +31,11 @@ class Dialect:
         """The keyword that allows IKEv2 only (5.x knows the old one too, but warns)."""
         return ("keyexchange", "ikev2") if self.major >= 5 else ("ikev2", "insist")
 
+    @property
+    def keeps_policies(self) -> bool:
+        """Whether an SA keeps its policy when a negotiation that crossed its own is given up."""
+        return self.major >= 5
+
 
 def parse_version(text: str) -> Dialect | None:
     """Return the dialect for the output of ``ipsec --version``; None if that isn't libreswan's."""

@@ -28,6 +28,10 @@ CONF_DIR = "/etc/ipsec.d"
 POLICY_DIR = "/etc/ipsec.d/policies"
 SETUP_FILE = f"{CONF_DIR}/underlay.conf"
 
+WATCH_SERVICE = "underlay-ipsec-watch.service"
+WATCH_UNIT_FILE = f"/etc/systemd/system/{WATCH_SERVICE}"
+WATCH_SCRIPT_FILE = f"{CONF_DIR}/{PREFIX}watch.sh"
+
 GROUPS = ("private", "private-or-clear")
 _HEADER = "# Managed by underlay.ipsec; changes made here are overwritten.\n"
 
@@ -137,6 +141,26 @@ def settings_from(data: Mapping[str, Any]) -> Settings:
 def files(settings: Settings, dialect: Dialect, enforcement: Mapping[str, str]) -> dict[str, str]:
     """Return path → text of everything below /etc/ipsec.d that the host needs."""
     return {**conf_files(settings, dialect), **policy_files(settings.networks, enforcement)}
+
+
+def watch_files(script: str, dialect: Dialect) -> dict[str, str]:
+    """Return path → text of the service that runs *script* beside pluto, where pluto needs it."""
+    if not script or dialect.keeps_policies:
+        return {}
+    unit = f"""\
+[Unit]
+Description=Puts back IPsec policies that pluto takes away from established SAs
+PartOf=ipsec.service
+After=ipsec.service
+
+[Service]
+ExecStart=/bin/sh {WATCH_SCRIPT_FILE}
+Restart=on-failure
+
+[Install]
+WantedBy=ipsec.service
+"""
+    return {WATCH_SCRIPT_FILE: script, WATCH_UNIT_FILE: _HEADER + "\n" + unit}
 
 
 def conf_files(settings: Settings, dialect: Dialect) -> dict[str, str]:
