@@ -212,9 +212,13 @@ class Lab:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of ansible-playbook."""
-        # Molecule forces colours on whatever it starts.
-        colours = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
-        return {**os.environ, **colours, "ANSIBLE_FORKS": "20", "ANSIBLE_HOST_KEY_CHECKING": "0"}
+        # Molecule forces colours on whatever it starts, and the test runner another format.
+        output = {
+            "ANSIBLE_FORCE_COLOR": "0",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+        }
+        return {**os.environ, **output, "ANSIBLE_FORKS": "20", "ANSIBLE_HOST_KEY_CHECKING": "0"}
 
     @property
     def report(self) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class Controller:
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
             "ANSIBLE_HOME": str(self.root / "home"),
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
         }
 
         done = subprocess.run(
