@@ -295,9 +295,10 @@ class Lab:
     # -- what hosts are up to
 
     def spis(self, host: str) -> set[tuple[str, str, str]]:
-        """Return (source, destination, spi) of the SAs in the kernel of *host*."""
+        """Return (source, destination, spi) of the SAs in the kernel of *host*, but not what only waits for one."""
         out = self.ssh(host, "ip xfrm state")
-        return set(re.findall(r"^src (\S+) dst (\S+)\s+proto esp spi (0x[0-9a-f]+)", out, re.MULTILINE))
+        found = set(re.findall(r"^src (\S+) dst (\S+)\s+proto esp spi (0x[0-9a-f]+)", out, re.MULTILINE))
+        return {sa for sa in found if int(sa[2], 16)}
 
     def pluto(self, host: str) -> str:
         """Return what tells one run of pluto from the next."""
