@@ -207,6 +207,31 @@ def test_interrupted_apply_is_taken_up_by_the_next_run(tmp_path: Path) -> None:
     assert (again.add, again.listen) == ((RELAXED,), True)
 
 
+def test_service_beside_pluto_is_for_4x_only() -> None:
+    assert set(render.watch_files("#!/bin/sh\n", V4)) == {render.WATCH_SCRIPT_FILE, render.WATCH_UNIT_FILE}
+    assert render.watch_files("#!/bin/sh\n", Dialect(5, 2)) == {}
+    assert render.watch_files("", V4) == {}
+
+
+def test_service_beside_pluto_comes_and_goes_with_its_files(tmp_path: Path) -> None:
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    watched = {**ENFORCED, **render.watch_files("#!/bin/sh\n", V4)}
+    apply.apply(apply.delta(CONVERGED, ENFORCED), Host(), tmp_path)
+    coming = Host()
+    apply.apply(apply.delta(CONVERGED, watched), coming, tmp_path)
+    assert coming.changes == [
+        "systemctl daemon-reload",
+        f"systemctl enable --quiet {render.WATCH_SERVICE}",
+        f"systemctl restart {render.WATCH_SERVICE}",
+    ]
+    present = replace(CONVERGED, files=watched)
+    assert not apply.delta(present, watched)
+    going = Host()
+    apply.apply(apply.delta(present, ENFORCED), going, tmp_path)
+    assert going.changes == [f"systemctl disable --quiet --now {render.WATCH_SERVICE}"]
+    assert not (tmp_path / render.WATCH_UNIT_FILE.lstrip("/")).exists()
+
+
 def test_setup_that_libreswan_ignores_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ProblemsError, match=r"/etc/ipsec\.conf"):
         apply.apply(apply.delta(NOTHING, PREPARED), Host(setup="export uniqueids='yes'\n"), tmp_path)
