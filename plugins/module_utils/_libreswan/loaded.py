@@ -1,22 +1,22 @@
 # Copyright: (c) 2026, the underlay.ipsec contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What pluto has loaded, read from its own words. Pure.
+"""What pluto has loaded, as far as a change of it has to know. Pure.
 
-4.x puts a three-digit code before each line, 5.x does not; beyond that these lines
-have the same form: ``"NAME"`` is a connection, ``"NAME#CIDR"`` the target that a policy
-file's entry made of it, ``"NAME#CIDR"[N]`` the instance for one peer.
+``"NAME"`` is a connection, ``"NAME#CIDR"`` the target that a policy file's entry made of it,
+``"NAME#CIDR"[N]`` the instance for one peer.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_CONNECTION = re.compile(r'^(?:000 )?"([^"]+)": (.*)$', re.MULTILINE)
-_STATE = re.compile(r'^(?:000 )?#(\d+): "([^"]+)"(?:\[\d+\])* \.\.\.(\S+):\d+ ([A-Z]\S+)', re.MULTILINE)
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import (
+    parse_connections,
+    parse_states,
+)
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,13 @@ class Loaded:
 
 def parse(status: str, states: str) -> Loaded:
     """Return what ``whack --status`` and ``whack --showstates`` say."""
-    routed: dict[str, bool] = {}
-    for name, rest in _CONNECTION.findall(status):
-        routed[name] = routed.get(name, True) and "; unrouted;" not in rest
-    found = _STATE.findall(states)
+    ike, child = parse_states(states)
     return Loaded(
-        routed,
+        {entry["name"]: entry["routed"] for entry in parse_connections(status) if entry["instance"] is None},
         tuple(
-            IkeSa(int(serial), name, peer, "ESTABLISHED" in state)
-            for serial, name, peer, state in found
-            if "CHILD" not in state
+            IkeSa(entry["serial"], entry["name"], entry["peer"], entry["established"])
+            for entry in ike
+            if entry["peer"]
         ),
-        frozenset(peer for _serial, _name, peer, state in found if "ESTABLISHED_CHILD_SA" in state),
+        frozenset(entry["peer"] for entry in child if entry["peer"] and entry["established"]),
     )
