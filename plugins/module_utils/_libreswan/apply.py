@@ -216,15 +216,7 @@ def file_diff(observed: Observed, change: Delta) -> list[dict[str, str]]:
 
 def observe(run: Runner, root: Path = Path("/")) -> Observed:
     """Return what is on the host; libreswan may be missing altogether."""
-    files = {}
-    for folder in (render.CONF_DIR, render.POLICY_DIR):
-        for path in sorted(_below(root, folder).glob("underlay*")):
-            name = f"{folder}/{path.name}"
-            if path.is_file() and _is_ours(name):
-                files[name] = path.read_text(encoding="utf-8", errors="replace")
-    unit = _below(root, render.WATCH_UNIT_FILE)
-    if unit.is_file():
-        files[render.WATCH_UNIT_FILE] = unit.read_text(encoding="utf-8", errors="replace")
+    files = _files(root)
     running = run(["systemctl", "is-active", "--quiet", SERVICE], check=False).rc == 0
     enabled = run(["systemctl", "is-enabled", "--quiet", SERVICE], check=False).rc == 0
     if not running:
@@ -291,7 +283,7 @@ def apply(
         run(["systemctl", "restart", render.WATCH_SERVICE])
     if change.restart or change.start:
         _check_setup(run)
-        _await_loaded(run, _sections(_ours(root)), wait)
+        _await_loaded(run, _sections(_files(root)), wait)
     _below(root, JOURNAL).unlink()
 
 
@@ -380,15 +372,23 @@ def _sections(files: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _ours(root: Path) -> dict[str, str]:
+def _files(root: Path) -> dict[str, str]:
+    """Return path → text of the collection's files that are on the host."""
+    named = {
+        f"{folder}/{path.name}"
+        for folder in (render.CONF_DIR, render.POLICY_DIR)
+        for path in _below(root, folder).glob("underlay*")
+    }
+    paths = (path for path in sorted({*named, render.WATCH_UNIT_FILE}) if _is_ours(path))
     return {
-        f"{render.CONF_DIR}/{path.name}": path.read_text(encoding="utf-8")
-        for path in _below(root, render.CONF_DIR).glob(f"{render.PREFIX}*.conf")
+        path: _below(root, path).read_text(encoding="utf-8", errors="replace")
+        for path in paths
+        if _below(root, path).is_file()
     }
 
 
 def _is_ours(path: str) -> bool:
-    if path in (render.SETUP_FILE, render.WATCH_SCRIPT_FILE):
+    if path in (render.SETUP_FILE, render.WATCH_SCRIPT_FILE, render.WATCH_UNIT_FILE):
         return True
     name = path.rsplit("/", 1)[-1]
     return name.startswith(render.PREFIX) and (path.startswith(render.POLICY_DIR) or name.endswith(".conf"))
@@ -401,7 +401,7 @@ def _read_journal(root: Path) -> Journal | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        # Torn while it was written: nothing else had been touched yet.
+        # Damaged from outside, for it is written atomically: something was unfinished, but not what.
         return Journal()
 
 
