@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.render import Network
-from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import read_policies
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import Policy, read_policies
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
 
@@ -24,9 +24,10 @@ def hold(networks: Iterable[Network], run: Runner, seconds: int, *, lower_only: 
     number lower. *action* is ``block`` or ``allow``. The kernel itself ends the hold,
     whatever becomes of this run.
     """
+    policies = read_policies(run)
     for network in networks:
         cidr, own = ipaddress.ip_network(network.cidr), ipaddress.ip_address(network.address)
-        priority = _trap_priority(network, run)
+        priority = _trap_priority(network, policies)
         if priority is None:
             continue
         held = [cidr]
@@ -56,12 +57,12 @@ def release(networks: Iterable[Network], run: Runner, seconds: int) -> None:
         _xfrm_policy("delete", network, network.cidr, run)
 
 
-def _trap_priority(network: Network, run: Runner) -> int | None:
+def _trap_priority(network: Network, policies: Iterable[Policy]) -> int | None:
     """Return the priority of the policy that asks pluto for SAs, None if there is none."""
     source = f"{network.address}/{ipaddress.ip_network(network.cidr).max_prefixlen}"
     priorities = (
         policy.priority
-        for policy in read_policies(run)
+        for policy in policies
         if (policy.direction, policy.source, policy.destination) == ("out", source, network.cidr)
     )
     return min(priorities, default=None)
@@ -75,10 +76,11 @@ def _xfrm_policy(verb: str, network: Network, peers: str, run: Runner, *rest: st
 
 def drop_shunts(networks: Iterable[Network], run: Runner) -> None:
     """End what failed negotiations left in the kernel: clear text for up to ``shuntlifetime``."""
+    policies = read_policies(run)
     for network in networks:
         cidr = ipaddress.ip_network(network.cidr)
         exceptions = {entry.split()[0] for entry in network.clear}
-        for policy in read_policies(run):
+        for policy in policies:
             destination = ipaddress.ip_network(policy.destination)
             if (
                 policy.direction == "out"
