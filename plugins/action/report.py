@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import problem_from_os, write_atomically
+from ansible_collections.underlay.ipsec.plugins.module_utils._registered import registered
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.compare import Scope, compare
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.html import render
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.matrix import matrix_lines, problem_lines
@@ -66,18 +67,13 @@ class ActionModule(ActionBase):
 
 
 def _scope(plan: Mapping[str, Any], task_vars: Mapping[str, Any], name: str) -> Scope:
-    """Collect the results that the probe's task registered as *name*.
-
-    A registered result is plain data: reading it past the templating of hostvars
-    saves the larger part of the time that hundreds of hosts take.
-    """
+    """Collect the results that the probe's task registered as *name*."""
     targeted = frozenset(task_vars["ansible_play_hosts_all"]) & plan["members"].keys()
     results = {}
-    for member in targeted:
-        answer = task_vars["hostvars"].raw_get(member).get(name)
+    for member, answer in registered(task_vars, targeted, name):
         # A host that has left the play may still have what it saw the time before.
         left = member not in task_vars["ansible_play_hosts"]
-        if isinstance(answer, Mapping) and not (left and "pairs" in answer):
+        if not (left and "pairs" in answer):
             results[member] = answer
     return Scope(results, targeted)
 
