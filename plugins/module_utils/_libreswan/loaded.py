@@ -13,6 +13,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.render import PREFIX
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import (
     parse_connections,
     parse_states,
@@ -21,7 +22,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status i
 
 @dataclass(frozen=True)
 class IkeSa:
-    """An IKE SA of an opportunistic instance, established or on the way."""
+    """An IKE SA of one of the collection's opportunistic instances, established or on the way."""
 
     serial: int
     target: str
@@ -62,7 +63,8 @@ def parse(status: str, states: str) -> Loaded:
         tuple(
             IkeSa(entry["serial"], entry["name"], entry["peer"], entry["established"])
             for entry in ike
-            if entry["peer"]
+            # Somebody else's may look useless to us, and is not ours to end.
+            if entry["peer"] and entry["name"].startswith(PREFIX)
         ),
         frozenset(entry["peer"] for entry in child if entry["peer"] and entry["established"]),
     )

@@ -154,6 +154,16 @@ def test_useless_sa_is_negotiated_again(
     assert [sa.serial for sa in change.heal] == healed
 
 
+def test_somebody_elses_sa_is_never_ended() -> None:
+    states = """\
+#1: "private#10.99.0.0/24"[1] ...10.88.0.12:500 ESTABLISHED_IKE_SA (established IKE SA); newest;
+#2: "private#10.99.0.0/24"[1] ...10.88.0.12:500 ESTABLISHED_CHILD_SA (established Child SA); newest; IKE SA #1;
+"""
+    loaded = replace(parse(STATUS, states), routed=LOADED.routed)
+    assert loaded.ike_sas_with("10.88.0.0/24") == ()
+    assert apply.delta(replace(CONVERGED, loaded=loaded), ENFORCED).heal == ()
+
+
 def test_journal_makes_the_next_run_redo_the_unfinished_part() -> None:
     unfinished = replace(CONVERGED, journal=apply.Journal(frozenset({PRIVATE}), restart=False))
     change = apply.delta(unfinished, ENFORCED)
