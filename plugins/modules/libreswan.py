@@ -166,6 +166,12 @@ connections:
   returned: unless O(stage) is V(hold) or V(release)
   type: dict
   sample: {"added": ["underlay-data-private"], "removed": []}
+healed:
+  description: Peers to negotiate with again, because the security association with them carried nothing in two looks.
+  returned: unless O(stage) is V(hold) or V(release)
+  type: list
+  elements: str
+  sample: ["10.88.0.12"]
 service:
   description: What was done to the service, one of C(none), C(started), C(restarted), C(enabled).
   returned: unless O(stage) is V(hold) or V(release)
@@ -291,6 +297,7 @@ def _change(
         "diff": live.file_diff(observed, change),
         "version": f"{dialect.major}.{dialect.minor}" if dialect else None,
         "connections": {"added": list(change.add), "removed": list(change.delete)},
+        "healed": sorted({sa.peer for sa in change.heal}),
         "service": change.service,
     }
 

@@ -28,6 +28,8 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 SERVICE = "ipsec"
 JOURNAL = f"{render.CONF_DIR}/underlay-unfinished.json"
 _LOAD_SECONDS = 60.0
+# How long an SA may look useless: ending one takes an exchange with the peer, and its cleaning up.
+_SETTLE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Observed:
     """Whether systemd starts the service at boot."""
     journal: Journal | None
     """None if the last run finished."""
-    outbound: frozenset[str] = frozenset()
-    """Addresses to which the kernel has a policy of their own that wants an SA."""
+    useless: tuple[IkeSa, ...] = ()
+    """IKE SAs that carry nothing, and did not a moment before either."""
 
 
 @dataclass(frozen=True)
@@ -149,14 +151,16 @@ def delta(
             and name not in add
             and (name in exceptions or (name.partition("#")[0] in after and "#" in name))
         ),
-        heal=_useless(loaded, observed.outbound, terminate),
+        heal=tuple(sa for sa in observed.useless if sa.target not in terminate),
         enable=enable,
         restart=journal.restart or (serve and render.SETUP_FILE in write),
     )
 
 
-def _useless(loaded: Loaded, outbound: frozenset[str], ending: Collection[str]) -> tuple[IkeSa, ...]:
+def useless(loaded: Loaded, outbound: Collection[str]) -> tuple[IkeSa, ...]:
     """Return the IKE SAs that are in the way of a working pair, until they are renewed hours later.
+
+    *outbound* are the addresses to which the kernel has a policy of their own that wants an SA.
 
     One-way: when both ends of a pair start at the same moment, pluto 4.x finishes one
     negotiation, then cleans up after the other one and takes the policy of the finished one
@@ -171,9 +175,7 @@ def _useless(loaded: Loaded, outbound: frozenset[str], ending: Collection[str]) 
     def on_the_way(sa: IkeSa) -> bool:
         return sa.peer not in loaded.protected and not sa.established
 
-    return tuple(
-        sa for sa in loaded.ike_sas if not carries(sa) and not on_the_way(sa) and sa.target not in ending
-    )
+    return tuple(sa for sa in loaded.ike_sas if not carries(sa) and not on_the_way(sa))
 
 
 def enforcement(settings: render.Settings, observed: Observed, target: str, stage: str) -> dict[str, str]:
@@ -214,20 +216,31 @@ def file_diff(observed: Observed, change: Delta) -> list[dict[str, str]]:
     return diff
 
 
-def observe(run: Runner, root: Path = Path("/")) -> Observed:
+def observe(run: Runner, root: Path = Path("/"), *, wait: Callable[[float], None] = time.sleep) -> Observed:
     """Return what is on the host; libreswan may be missing altogether."""
     files = _files(root)
     running = run(["systemctl", "is-active", "--quiet", SERVICE], check=False).rc == 0
     enabled = run(["systemctl", "is-enabled", "--quiet", SERVICE], check=False).rc == 0
     if not running:
         return Observed(files, None, enabled, _read_journal(root))
+    loaded, ailing = _look(run)
+    if ailing:
+        # Pluto and the kernel answer one after the other, while peers may be ending SAs in
+        # a run of their own: what is useless in one look is often just on its way out.
+        wait(_SETTLE_SECONDS)
+        loaded, still = _look(run)
+        ailing = tuple(sa for sa in still if sa in ailing)
+    return Observed(files, loaded, enabled, _read_journal(root), ailing)
+
+
+def _look(run: Runner) -> tuple[Loaded, tuple[IkeSa, ...]]:
     loaded = _loaded(run)
     outbound = frozenset(
         policy.destination.split("/")[0]
         for policy in read_policies(run)
         if policy.direction == "out" and policy.kind == "esp" and policy.protocol is None
     )
-    return Observed(files, loaded, enabled, _read_journal(root), outbound)
+    return loaded, useless(loaded, outbound)
 
 
 def validate(run: Runner, files: Mapping[str, str]) -> None:

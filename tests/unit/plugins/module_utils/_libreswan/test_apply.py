@@ -150,8 +150,23 @@ def test_useless_sa_is_negotiated_again(
 ) -> None:
     sa = IkeSa(7, TARGET, "10.88.0.12", established)
     loaded = Loaded(LOADED.routed, (sa,), frozenset(protected))
-    change = apply.delta(replace(CONVERGED, loaded=loaded, outbound=frozenset(outbound)), ENFORCED)
-    assert [sa.serial for sa in change.heal] == healed
+    found = apply.useless(loaded, outbound)
+    assert [sa.serial for sa in found] == healed
+    assert apply.delta(replace(CONVERGED, useless=found), ENFORCED).heal == found
+
+
+def test_sa_that_a_peer_is_just_ending_is_left_to_it(tmp_path: Path) -> None:
+    """Only what is useless in two looks is: the first one may fall between pluto's end and the kernel's."""
+    host, later = Host(), Host()
+    childless = f'#7: "{TARGET}"[1] ...10.88.0.12:500 ESTABLISHED_IKE_SA (established IKE SA); newest;\n'
+    for looked in (host, later):
+        looked.answers["ipsec whack --showstates"] = childless
+    assert [sa.serial for sa in apply.observe(later, tmp_path, wait=lambda _seconds: None).useless] == [7]
+
+    def end(_seconds: float) -> None:
+        host.answers["ipsec whack --showstates"] = ""
+
+    assert apply.observe(host, tmp_path, wait=end).useless == ()
 
 
 def test_somebody_elses_sa_is_never_ended() -> None:
@@ -159,9 +174,9 @@ def test_somebody_elses_sa_is_never_ended() -> None:
 #1: "private#10.99.0.0/24"[1] ...10.88.0.12:500 ESTABLISHED_IKE_SA (established IKE SA); newest;
 #2: "private#10.99.0.0/24"[1] ...10.88.0.12:500 ESTABLISHED_CHILD_SA (established Child SA); newest; IKE SA #1;
 """
-    loaded = replace(parse(STATUS, states), routed=LOADED.routed)
+    loaded = parse(STATUS, states)
     assert loaded.ike_sas_with("10.88.0.0/24") == ()
-    assert apply.delta(replace(CONVERGED, loaded=loaded), ENFORCED).heal == ()
+    assert apply.useless(loaded, set()) == ()
 
 
 def test_journal_makes_the_next_run_redo_the_unfinished_part() -> None:
