@@ -123,8 +123,8 @@ options:
     default: 60
   watch:
     description:
-      - The text of a shell script that a service runs beside pluto, where libreswan 4.x needs it. It puts back
-        policies that pluto takes away from established security associations.
+      - The text of a shell script that a service runs beside pluto, where libreswan 4.x needs it. It mends
+        security associations that pluto leaves one-way or stuck.
     type: str
   reload:
     description:

@@ -81,6 +81,9 @@ connections:
     remote:
       description: The peer's address, a network, or libreswan's word for it such as C(%group).
       type: str
+    peer_id:
+      description: What the peer calls itself; null until it has authenticated.
+      type: str
     routed:
       description: Whether the kernel has a policy for it.
       type: bool

@@ -229,7 +229,8 @@ def observe(run: Runner, root: Path = Path("/"), *, wait: Callable[[float], None
         # a run of their own: what is useless in one look is often just on its way out.
         wait(_SETTLE_SECONDS)
         loaded, still = _look(run)
-        ailing = tuple(sa for sa in still if sa in ailing)
+        before = {sa.serial for sa in ailing}
+        ailing = tuple(sa for sa in still if sa.serial in before)
     return Observed(files, loaded, enabled, _read_journal(root), ailing)
 
 
@@ -320,8 +321,21 @@ def _live(change: Delta, run: Runner) -> None:
         run(["ipsec", "whack", "--listen"])
     for target in change.route:
         run(["ipsec", "whack", "--name", target, "--route"])
-    for sa in change.heal:
-        run(["ipsec", "whack", "--deletestate", str(sa.serial)], check=False)
+    _end(change.heal, run)
+
+
+def _end(sas: Iterable[IkeSa], run: Runner) -> None:
+    """End *sas*, and whatever else there is with their peers.
+
+    By the peer's id, which takes effect at once and tells the peer. ``--deletestate`` waits
+    for the peer's answer: if none comes, pluto 4.x starts over without a Child SA, and with
+    such an IKE SA it ignores all packets that ask for one.
+    """
+    for target in dict.fromkeys(
+        ("--deleteid", "--name", sa.peer_id) if sa.peer_id else ("--deletestate", str(sa.serial))
+        for sa in sas
+    ):
+        run(["ipsec", "whack", *target], check=False)
 
 
 def _route_exception(name: str, cidr: str, run: Runner) -> None:
@@ -330,8 +344,7 @@ def _route_exception(name: str, cidr: str, run: Runner) -> None:
     Traffic may make pluto negotiate again between the end and the exception, hence the tries.
     """
     for last in (False,) * 9 + (True,):
-        for sa in _loaded(run).ike_sas_with(cidr):
-            run(["ipsec", "whack", "--deletestate", str(sa.serial)], check=False)
+        _end(_loaded(run).ike_sas_with(cidr), run)
         if run(["ipsec", "whack", "--name", name, "--route"], check=last).rc == 0:
             return
 

@@ -28,6 +28,8 @@ class IkeSa:
     target: str
     peer: str
     established: bool = True
+    peer_id: str | None = None
+    """How pluto calls the peer; None until it has authenticated."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,18 @@ class Loaded:
 def parse(status: str, states: str) -> Loaded:
     """Return what ``whack --status`` and ``whack --showstates`` say."""
     ike, child = parse_states(states)
+    connections = parse_connections(status)
+    ids = {(entry["name"], entry["instance"]): entry["peer_id"] for entry in connections}
     return Loaded(
-        {entry["name"]: entry["routed"] for entry in parse_connections(status) if entry["instance"] is None},
+        {entry["name"]: entry["routed"] for entry in connections if entry["instance"] is None},
         tuple(
-            IkeSa(entry["serial"], entry["name"], entry["peer"], entry["established"])
+            IkeSa(
+                entry["serial"],
+                entry["name"],
+                entry["peer"],
+                entry["established"],
+                ids.get((entry["name"], entry["instance"])),
+            )
             for entry in ike
             # Somebody else's may look useless to us, and is not ours to end.
             if entry["peer"] and entry["name"].startswith(PREFIX)

@@ -149,7 +149,7 @@ def watch_files(script: str, dialect: Dialect) -> dict[str, str]:
         return {}
     unit = f"""\
 [Unit]
-Description=Puts back IPsec policies that pluto takes away from established SAs
+Description=Mends SAs that pluto leaves one-way or stuck
 PartOf=ipsec.service
 After=ipsec.service
 

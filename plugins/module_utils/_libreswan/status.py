@@ -31,6 +31,7 @@ _TRAFFIC = re.compile(
 )
 _CONNECTION = re.compile(rf"^{_NAME}: (?P<local>\S.*?)\.\.\.(?P<remote>\S.*?); (?P<routing>[a-z][^;]*);")
 _POLICY = re.compile(rf"^{_NAME}:   policy: (?P<words>[^;]*);")
+_ID = re.compile(r"\[(?P<id>[^%\]].*?)\](?====|$)")
 _ADDRESS = re.compile(r"[0-9a-fA-F:.]+/?\d*")
 _SHUNT = re.compile(
     r"^(?P<source>\S+) -(?P<protocol>\d+)-> (?P<destination>\S+) => %(?P<action>\w+)(?: \d+)? +(?P<why>.*)$"
@@ -105,6 +106,7 @@ def parse_connections(text: str) -> list[dict[str, Any]]:
                 "instance": instance,
                 "local": _host(head["local"].rpartition("===")[2]),
                 "remote": _remote(head["remote"]),
+                "peer_id": _peer_id(head["remote"]),
                 "routed": head["routing"] != "unrouted",
             }
         elif policy and _named(policy) in found:
@@ -126,6 +128,12 @@ def _remote(text: str) -> str:
     """Return the remote side's network, else its address: ``%any===10.88.0.0/24:TCP/22``, ``10.88.0.12[CN=h2]``."""
     host, _separator, network = text.partition("===")
     return _host(network) if network else _host(host.partition("[")[0])
+
+
+def _peer_id(text: str) -> str | None:
+    """Return the peer's id once it is known: ``CN=h2`` of ``10.88.0.12[CN=h2]``, nothing of ``10.88.0.12[%fromcert]``."""
+    match = _ID.search(text)
+    return match["id"] if match else None
 
 
 def _properties(words: Sequence[str], instance: int | None) -> dict[str, Any]:

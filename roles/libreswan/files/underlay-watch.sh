@@ -1,17 +1,23 @@
 #!/bin/sh
 # Managed by underlay.ipsec; changes made here are overwritten.
 #
-# Puts back what pluto 4.x takes away. If both ends of a pair start to negotiate at the same
-# moment, pluto finishes one negotiation, then cleans up after the other one and takes the
-# kernel's outbound policy of the finished one with it: the peer sends to us encrypted, and
-# nothing leaves for that peer until the SA is renewed, hours later.
+# Mends what pluto 4.x would leave broken until an SA is renewed, hours later. Every five
+# seconds it looks, and it acts on what it has seen twice: an SA that is just being made, or
+# ended, is left alone.
 #
-# The policy that is put back is the mirror image of the inbound one, if there is an SA for it,
-# and if it was missing five seconds ago too: an SA that is just being made is left alone.
+# One-way: if both ends of a pair start to negotiate at the same moment, pluto finishes one
+# negotiation, then cleans up after the other one and takes the kernel's outbound policy of the
+# finished one with it: the peer sends to us encrypted, and nothing leaves for that peer. The
+# policy is put back as the mirror image of the inbound one, if there is an SA for it.
+#
+# Stuck: an IKE SA outlives all use. Its peer may have crashed and come back, in which case pluto
+# watches over the new SA only, and keeps the old one when the new one ends; or its Child SA
+# failed. As long as there is one, pluto ignores all packets that ask for an SA with that peer.
+# All SAs with the peer are ended, and the next packet makes new ones.
 set -u
 
 # Print "LOCAL PEER PRIORITY TMPL-SRC TMPL-DST REQID MODE" for each inbound policy without its outbound one.
-missing() {
+one_way() {
     ip xfrm policy | awk '
         $1 == "src" { src = $2; dst = $4; dir = "" }
         $1 == "dir" { dir = $2; block = /action block/; for (i = 3; i < NF; i++) if ($i == "priority") priority = $(i + 1) }
@@ -21,19 +27,52 @@ missing() {
             if (dir == "in") found[dst " " src] = priority " " tdst " " tsrc " " $4 " " $6
         }
         END { for (pair in found) { split(pair, end, " "); if (!((end[1], end[2]) in out)) print pair, found[pair] } }
-    ' | sort
+    '
 }
 
-before=
+# Print the address of each peer that pluto has an IKE SA with, but the kernel no outbound policy for.
+stuck() {
+    { ip xfrm policy; ipsec whack --showstates; } | awk '
+        $1 == "src" { sub("/(32|128)$", "", $4); dst = $4; dir = "" }
+        $1 == "dir" { dir = $2 }
+        $1 == "proto" && $2 == "esp" && dir == "out" { out[dst] = 1 }
+        $3 ~ /^"underlay-.*"\[/ && $5 == "STATE_V2_ESTABLISHED_IKE_SA" {
+            sub(/^\.\.\./, "", $4); sub(/:[0-9]+(\(.*)?$/, "", $4); peers[$4] = 1
+        }
+        END { for (peer in peers) if (!(peer in out)) print peer }
+    '
+}
+
+# Print the name by which pluto knows the peer with an address.
+id_of() {
+    ipsec whack --status | sed -n "s/^[0-9]* *\"underlay-[^\"]*\"\[[0-9]*\]: .*\.\.\.$1\[\([^%].*\)\]; [^;]*;.*/\1/p" | head -n 1
+}
+
+# Print the lines that two texts share.
+both() {
+    printf '%s\n' "$2" | grep -xF -e "$1"
+}
+
+last_one_way='' last_stuck=''
 while sleep 5; do
-    now=$(missing)
-    echo "$now" | while read -r local peer priority tsrc tdst reqid mode; do
+    now=$(one_way)
+    both "$last_one_way" "$now" | while read -r local peer priority tsrc tdst reqid mode; do
         [ -n "$local" ] || continue
-        printf '%s\n' "$before" | grep -qxF "$local $peer $priority $tsrc $tdst $reqid $mode" || continue
         [ -n "$(ip xfrm state list src "${local%/*}" dst "${peer%/*}" proto esp reqid "$reqid")" ] || continue
         echo "putting back the outbound policy for $peer"
         ip xfrm policy update src "$local" dst "$peer" dir out priority "$priority" \
             tmpl src "$tsrc" dst "$tdst" proto esp reqid "$reqid" mode "$mode"
     done
-    before=$now
+    last_one_way=$now
+
+    now=$(stuck)
+    both "$last_stuck" "$now" | while read -r peer; do
+        [ -n "$peer" ] || continue
+        id=$(id_of "$peer")
+        [ -n "$id" ] || continue
+        echo "ending what is left of the SAs with $peer, $id"
+        # Not --deletestate: with a dead peer it ends in another IKE SA that has no child.
+        ipsec whack --deleteid --name "$id"
+    done
+    last_stuck=$now
 done

@@ -169,6 +169,13 @@ def test_sa_that_a_peer_is_just_ending_is_left_to_it(tmp_path: Path) -> None:
     assert apply.observe(host, tmp_path, wait=end).useless == ()
 
 
+def test_useless_sas_end_by_the_peers_id_and_without_one_by_number(tmp_path: Path) -> None:
+    sas = (IkeSa(7, TARGET, "10.88.0.12", peer_id="CN=h2"), IkeSa(8, TARGET, "10.88.0.12", peer_id="CN=h2"))
+    host = Host()
+    apply.apply(apply.Delta(heal=(*sas, IkeSa(9, TARGET, "10.88.0.13"))), host, tmp_path)
+    assert host.changes == ["ipsec whack --deleteid --name CN=h2", "ipsec whack --deletestate 9"]
+
+
 def test_somebody_elses_sa_is_never_ended() -> None:
     states = """\
 #1: "private#10.99.0.0/24"[1] ...10.88.0.12:500 ESTABLISHED_IKE_SA (established IKE SA); newest;
@@ -289,11 +296,12 @@ def test_hold_of_lower_peers_covers_exactly_their_addresses() -> None:
 def test_loaded_is_read_alike_from_both_generations() -> None:
     v4 = """\
 000 "underlay-data-private#10.88.0.0/24": 10.88.0.11...%opportunistic===10.88.0.0/24; unrouted; eroute owner: #0
-000 "underlay-data-private#10.88.0.0/24"[1]: 10.88.0.11...10.88.0.13; erouted; eroute owner: #2
+000 "underlay-data-private#10.88.0.0/24"[1]: 10.88.0.11[CN=h1]...10.88.0.13[CN=h3]; erouted; eroute owner: #2
 """
     v5 = """\
 "underlay-data-private#10.88.0.0/24": 10.88.0.13...%opportunistic===10.88.0.0/24; unrouted; my_ip=unset;
 "underlay-data-private#10.88.0.0/24":   routing: unrouted;
+"underlay-data-private#10.88.0.0/24"[1]: 10.88.0.11[CN=h1]...10.88.0.13[CN=h3]; routed-tunnel; my_ip=unset;
 "underlay-data-private#10.88.0.0/24"[1]:   routing: routed-tunnel; owner: Child SA #2;
 """
     states4 = """\
@@ -306,7 +314,7 @@ def test_loaded_is_read_alike_from_both_generations() -> None:
     expected = Loaded(
         {"underlay-data-private#10.88.0.0/24": False},
         (
-            IkeSa(1, "underlay-data-private#10.88.0.0/24", "10.88.0.13"),
+            IkeSa(1, "underlay-data-private#10.88.0.0/24", "10.88.0.13", peer_id="CN=h3"),
             IkeSa(3, "underlay-data-private#10.88.0.0/24", "fd88::12", established=False),
         ),
         frozenset({"10.88.0.13"}),

@@ -54,6 +54,9 @@ def test_connections_are_the_same_for_both(version: str, own: str) -> None:
     assert of(target) == ("entry", "transport", True, "pass", own, "10.88.0.0/24", True)
     assert of(target, instance=True)[0] == "instance"
     assert of(target, instance=True)[-1] is True
+    peer = found[target, False]
+    assert peer["peer_id"] == f"O=underlay.ipsec, CN=h{peer['remote'][-1]}"
+    assert found[target, True]["peer_id"] is None
     assert of("underlay-data-clear#10.88.0.1/32") == ("entry", "pass", False, None, own, "10.88.0.1/32", True)
     ssh = "underlay-data-clear#10.88.0.0/24-(0--6--22)"
     assert of(ssh) == ("entry", "pass", False, None, own, "10.88.0.0/24", True)
@@ -62,7 +65,18 @@ def test_connections_are_the_same_for_both(version: str, own: str) -> None:
 
 @BOTH
 def test_every_connection_is_complete(version: str, own: str) -> None:
-    keys = {"name", "instance", "local", "remote", "routed", "type", "role", "opportunistic", "failure"}
+    keys = {
+        "name",
+        "instance",
+        "local",
+        "remote",
+        "peer_id",
+        "routed",
+        "type",
+        "role",
+        "opportunistic",
+        "failure",
+    }
     found = status.read_info(pluto(version))["connections"]
     assert len(found) > 10
     assert all(set(connection) == keys for connection in found)
