@@ -165,8 +165,9 @@ def useless(loaded: Loaded, outbound: Collection[str]) -> tuple[IkeSa, ...]:
     One-way: when both ends of a pair start at the same moment, pluto 4.x finishes one
     negotiation, then cleans up after the other one and takes the policy of the finished one
     with it, so the peer sends to us encrypted and nothing leaves for that peer.
-    Childless: if only the Child SA fails, pluto 4.x keeps the IKE SA and then ignores all
-    packets that ask for a Child SA.
+    Stuck: if only the Child SA fails, or if a peer crashed and the SA that came after ends
+    before the one that was left, pluto 4.x keeps an IKE SA and ignores all packets that ask
+    for an SA with that peer.
     """
 
     def carries(sa: IkeSa) -> bool:

@@ -32,9 +32,9 @@ class Dialect:
         return ("keyexchange", "ikev2") if self.major >= 5 else ("ikev2", "insist")
 
     @property
-    def keeps_policies(self) -> bool:
-        """Whether an SA keeps its policy when a negotiation that crossed its own is given up."""
-        return self.major >= 5
+    def leaves_pairs_broken(self) -> bool:
+        """Whether pluto leaves SAs without their outbound policy, or blocks a peer by an SA that outlived its use."""
+        return self.major < 5
 
 
 def parse_version(text: str) -> Dialect | None:

@@ -145,7 +145,7 @@ def files(settings: Settings, dialect: Dialect, enforcement: Mapping[str, str]) 
 
 def watch_files(script: str, dialect: Dialect) -> dict[str, str]:
     """Return path → text of the service that runs *script* beside pluto, where pluto needs it."""
-    if not script or dialect.keeps_policies:
+    if not script or not dialect.leaves_pairs_broken:
         return {}
     unit = f"""\
 [Unit]
