@@ -17,7 +17,7 @@ HOSTS = {"k1": "bookworm", "k2": "trixie"}
 # What `up` has printed or left when it is killed: first of all, in its network, on booting, and with one host up.
 MOMENTS: dict[str, Callable[[Lab, str], bool]] = {
     "at once": lambda lab, _log: bool(remains(lab)),
-    "network": lambda lab, _log: bool(list(Path("/run/netns").glob(f"lab-{lab.name}-*"))),
+    "network": lambda lab, _log: bool(namespaces(lab)),
     "booting": lambda _lab, log: ": booting " in log,
     "half up": lambda _lab, log: ": ready" in log,
 }
@@ -26,10 +26,10 @@ MOMENTS: dict[str, Callable[[Lab, str], bool]] = {
 @pytest.fixture
 def killed(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Lab, Path]]:
     """Return a lab whose `up` was killed at one of the moments, and its spec."""
-    network = {"name": "data", "ipv4": "10.88.0.0/24", "ipv6": "fd88::/64"}
     spec = tmp_path / "lab.json"
+    own = json.loads((lab.folder / "lab.json").read_text(encoding="utf-8"))
     hosts = [{"name": name, "release": release} for name, release in HOSTS.items()]
-    spec.write_text(json.dumps({"networks": [network], "hosts": hosts}), encoding="utf-8")
+    spec.write_text(json.dumps({**own, "hosts": hosts}), encoding="utf-8")
     other = Lab(f"{lab.name}-k", tmp_path)
     log = tmp_path / "up.log"
     with (
@@ -46,6 +46,11 @@ def killed(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator
     assert remains(other) == []
 
 
+def namespaces(lab: Lab) -> list[str]:
+    """Return the names of the network namespaces of *lab*."""
+    return [path.name for path in Path("/run/netns").glob(f"lab-{lab.name}-*")]
+
+
 def remains(lab: Lab) -> list[str]:
     """Return what this machine still has of *lab*: processes, namespaces, mounts and files."""
     found = []
@@ -56,7 +61,7 @@ def remains(lab: Lab) -> list[str]:
             continue
         if any(f"/{lab.name}/" in word or f"lab-{lab.name}-" in word for word in words):
             found.append(" ".join(words))
-    found += [path.name for path in Path("/run/netns").glob(f"lab-{lab.name}-*")]
+    found += namespaces(lab)
     found += [
         line
         for line in Path("/proc/mounts").read_text(encoding="utf-8").split("\n")
