@@ -6,9 +6,12 @@ flavour=$1 root=$2
 here=$(dirname "$0")
 
 # The offline repository: all that a play may install, with its dependencies.
+# A list of its own for what conflicts with another list.
 chroot "$root" apt-get clean
-grep -v '^#' "$here/packages-offline.txt" |
-    xargs chroot "$root" apt-get install -qq --download-only --no-install-recommends
+for list in "$here"/packages-offline*.txt; do
+    grep -v '^#' "$list" |
+        xargs chroot "$root" apt-get install -qq --download-only --no-install-recommends
+done
 mkdir -p "$root/srv/packages"
 mv "$root"/var/cache/apt/archives/*.deb "$root/srv/packages/"
 (cd "$root/srv/packages" && dpkg-scanpackages --multiversion . >Packages 2>/dev/null)
