@@ -38,10 +38,22 @@ options:
     description: The part C(libreswan) of the member's slice, as M(underlay.ipsec.plan) writes it. Required with O(state=present).
     type: dict
     suboptions:
-      certificate:
-        description: Nickname in NSS of the certificate by which this host authenticates.
+      topology:
+        description: Whether each network has opportunistic groups, or a connection for each of O(peers).
         type: str
-        required: true
+        choices: [opportunistic, mesh]
+        default: opportunistic
+      member:
+        description: This host's inventory name. Required with O(settings.topology=mesh).
+        type: str
+        default: ""
+      fqdn:
+        description: By what name O(peers) know this host. Required with O(settings.topology=mesh).
+        type: str
+        default: ""
+      certificate:
+        description: Nickname in NSS of the certificate by which this host authenticates. Left out with pre-shared keys.
+        type: str
       authby:
         description: How certificates sign, in libreswan's notation.
         type: str
@@ -100,6 +112,43 @@ options:
           mtu:
             description: The network's MTU. Not used by this module.
             type: int
+  peers:
+    description: The other ends in a mesh, as P(underlay.ipsec.mesh_peers#filter) returns them.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      network:
+        description: Name of the network.
+        type: str
+        required: true
+      member:
+        description: The peer's inventory name; with this host's own one, part of the connection's name.
+        type: str
+        required: true
+      fqdn:
+        description: The name that the peer authenticates as.
+        type: str
+        required: true
+      address:
+        description: The peer's address on the network.
+        type: str
+        required: true
+  keys:
+    description: Pre-shared keys, as P(underlay.ipsec.pair_keys#filter) returns them. They are in no output and in no diff.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      ids:
+        description: The ids of the two ends, in libreswan's notation.
+        type: list
+        elements: str
+        required: true
+      psk:
+        description: The key, as text without quotes.
+        type: str
+        required: true
   enforcement:
     description: What becomes of traffic with a host that does not authenticate.
     type: str
@@ -107,8 +156,9 @@ options:
     default: private
   stage:
     description:
-      - V(prepare) configures everything, but a network that does not enforce yet is left at V(private-or-clear),
-        so that a host which cannot authenticate can still be reached.
+      - V(prepare) configures everything, but a network (in a mesh, a pair) that does not enforce yet is left at
+        V(private-or-clear), so that a host which cannot authenticate can still be reached. A network on which the
+        other topology enforces is left as it is.
       - V(hold) changes nothing that lasts; for O(hold_seconds), this host starts no negotiation, and drops what would
         need one. Run it on all hosts before V(enforce), whose change ends security associations. Libreswan 4.x can end
         up unable to send to a peer if both start at once.
@@ -128,7 +178,8 @@ options:
     type: str
   reload:
     description:
-      - Load the connections again though their text did not change, because the certificate behind them did.
+      - Take up a certificate that changed. Opportunistic connections are loaded again though their text is the same;
+        those of a mesh keep their security associations, and authenticate with it from then on.
     type: bool
     default: false
 """
@@ -152,11 +203,21 @@ version:
   type: str
   sample: "4.10"
 enforced:
-  description: Networks on which the policy V(private) is in force after the run.
+  description: Networks (in a mesh, connections) that V(private) is in force for after the run.
   returned: with O(stage=prepare) and O(stage=enforce)
   type: list
   elements: str
   sample: [data]
+hold:
+  description:
+    - Whether V(stage=hold) and V(stage=release) have to go round V(stage=enforce). That is not so if all that
+      it does is to add policies to pairs that have an SA.
+  returned: with O(stage=prepare) and O(stage=enforce)
+  type: bool
+unestablished:
+  description: How many pairs of the mesh had no security association before this run, or lost it by this run.
+  returned: with O(stage=prepare) and O(stage=enforce)
+  type: int
 pending:
   description: Whether O(enforcement) still waits for O(stage=enforce).
   returned: with O(stage=prepare) and O(stage=enforce)
@@ -180,6 +241,7 @@ service:
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,15 +274,26 @@ def argument_spec() -> dict[str, Any]:
         "mtu": {"type": "int"},
     }
     settings = {
-        "certificate": {"type": "str", "required": True},
+        "topology": {"type": "str", "choices": ["opportunistic", "mesh"], "default": "opportunistic"},
+        "member": {"type": "str", "default": ""},
+        "fqdn": {"type": "str", "default": ""},
+        "certificate": {"type": "str"},
         "authby": {"type": "str", "required": True},
         "ike": {"type": "str", "required": True},
         "esp": {"type": "str", "required": True},
         "networks": {"type": "list", "elements": "dict", "required": True, "options": network},
     }
+    peer = {name: {"type": "str", "required": True} for name in ("network", "member", "fqdn", "address")}
+    key = {
+        "ids": {"type": "list", "elements": "str", "required": True},
+        "psk": {"type": "str", "required": True, "no_log": True},
+    }
     return {
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "settings": {"type": "dict", "options": settings},
+        "peers": {"type": "list", "elements": "dict", "default": [], "options": peer},
+        # Not no_log as a whole: the ids are in all that libreswan says, and would be blotted out there.
+        "keys": {"type": "list", "elements": "dict", "default": [], "options": key, "no_log": False},
         "enforcement": {
             "type": "str",
             "choices": ["clear", "private-or-clear", "private"],
@@ -253,27 +326,40 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         raise IpsecError(
             "libreswan is not installed: run the role underlay.ipsec.libreswan, which installs it"
         )
-    settings = render.settings_from(params["settings"])
+    settings = render.settings_from(params["settings"], params["peers"])
     stage = params["stage"]
     if stage in ("hold", "release"):
         return _pause(run, settings, stage, params["hold_seconds"], check=check)
+    likely = dialect or _LIKELY
     observed = live.observe(run)
     groups = live.enforcement(settings, observed, params["enforcement"], stage)
+    switching = live.switching(settings, observed, params["enforcement"])
+    waiting = [n for n in settings.networks if n.name in switching and stage != "enforce"]
+    rendered = replace(settings, networks=tuple(n for n in settings.networks if n not in waiting))
     files = {
-        **render.files(settings, dialect or _LIKELY, groups),
-        **render.watch_files(params["watch"] or "", dialect or _LIKELY),
+        **render.files(rendered, likely, groups),
+        **render.watch_files("" if settings.mesh and not waiting else params["watch"] or "", likely),
+        **(live.files_of(observed, waiting) if waiting else {}),
+        **render.secrets_file(params["keys"]),
     }
-    names = [connection.name for connection in render.connections(settings, dialect or _LIKELY)]
+    names = [connection.name for connection in render.connections(rendered, likely, groups)]
     result = _change(run, dialect, observed, files, check=check, reload=names if params["reload"] else [])
-    if result["changed"] and not check:
+    if result["changed"] and not check and not settings.mesh:
         if stage == "enforce":
             pause.drop_shunts(settings.networks, run)
         elif result["service"] in ("started", "restarted"):
             pause.hold(settings.networks, run, _ORDER_SECONDS, lower_only=True, action="allow")
+    lost = {
+        *result["connections"]["added"],
+        *(groups if result["service"] in ("started", "restarted") else ()),
+    }
+    established = (observed.loaded.established if observed.loaded else frozenset()) - lost
     return {
         **result,
         "enforced": sorted(name for name, group in groups.items() if group == "private"),
-        "pending": any(group != params["enforcement"] for group in groups.values()),
+        "pending": bool(waiting) or any(group != params["enforcement"] for group in groups.values()),
+        "hold": bool(switching) or not settings.mesh,
+        "unestablished": len(groups.keys() - established) if settings.mesh else 0,
     }
 
 
@@ -309,7 +395,7 @@ def _pause(
         if stage == "hold":
             pause.hold(settings.networks, run, seconds, lower_only=False, action="block")
         else:
-            pause.release(settings.networks, run, _ORDER_SECONDS)
+            pause.release(settings.networks, run, _ORDER_SECONDS, ordered=not settings.mesh)
     return {"changed": False}
 
 

@@ -21,7 +21,9 @@ from pathlib import Path
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import write_atomically
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, parse
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import read_policies
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
@@ -69,11 +71,15 @@ class Delta:
     add: tuple[str, ...] = ()
     """Connections to load, in the order of the plan; a loaded one is replaced."""
     exceptions: Mapping[str, str] = field(default_factory=dict)
-    """Those of ``add`` that are exceptions → the CIDR whose SAs end in their favour."""
+    """Those of ``add`` that are exceptions from a group → the CIDR whose SAs end in their favour."""
+    secrets: bool = False
+    """Whether pluto has to read the pre-shared keys again."""
+    certificates: bool = False
+    """Whether pluto has to read the certificates again, for connections that stay loaded."""
     listen: bool = False
     """Whether pluto has to read the policy files."""
     route: tuple[str, ...] = ()
-    """Loaded targets and exceptions whose policy the kernel lacks."""
+    """Loaded targets, exceptions and pairs whose policy the kernel lacks."""
     heal: tuple[IkeSa, ...] = ()
     """SAs that pluto has, but that carry nothing."""
     enable: bool = False
@@ -101,8 +107,9 @@ def delta(
 ) -> Delta:
     """Return what turns *observed* into *files*.
 
-    *reload* names connections to load again though their text is the same, because a
-    certificate behind them changed. With *serve* the service has to run and be enabled;
+    *reload* names connections whose certificate changed though their text is the same. Pairs
+    take up another one live; pluto 4.10 would crash if it did that with opportunistic SAs, so
+    groups are loaded again. With *serve* the service has to run and be enabled;
     without it a stopped service is left stopped.
     """
     write = {path: text for path, text in files.items() if observed.files.get(path) != text}
@@ -113,14 +120,15 @@ def delta(
         return Delta(write, remove, enable=enable, start=serve)
     wanted, present = _sections(files), _sections(observed.files)
     journal = observed.journal or Journal()
-    forced = journal.connections | set(reload)
+    renewed = {name for name in reload if is_pair(name)}
+    forced = journal.connections | set(reload) - renewed
     before, after = _entries(observed.files), _entries(files)
     changed = {
         name
         for name, section in wanted.items()
-        if name not in loaded.connections or present.get(name) != section or name in forced
+        if name not in loaded.connections or _differ(name, present.get(name), section) or name in forced
     }
-    ours = {name for name in loaded.connections if name.startswith(render.PREFIX)}
+    ours = {name for name in loaded.connections if name.startswith(PREFIX)}
     delete = tuple(sorted(ours - set(wanted)))
     # A group that gains an entry is loaded again, though it is the same: pluto 5.2 reads
     # the groups from the newest to the oldest and takes an entry that it meets before
@@ -135,13 +143,17 @@ def delta(
     replaced = (target for name in (*delete, *add) for target in loaded.targets_of(name))
     terminate = {target for target in (*leaving, *replaced) if target in loaded.routed}
     exceptions = {name: cidr for name in wanted if (cidr := render.exception_of(wanted[name]))}
+    trapped = {name for name in wanted if is_pair(name) and _auto(wanted[name]) == "ondemand"}
     return Delta(
         write,
         remove,
         terminate=tuple(sorted(terminate)),
         delete=delete,
         add=add,
-        exceptions={name: cidr for name, cidr in exceptions.items() if name in add},
+        exceptions={name: cidr for name, cidr in exceptions.items() if name in add and after},
+        secrets=observed.files.get(render.SECRETS_FILE) != files.get(render.SECRETS_FILE)
+        or bool(observed.journal),
+        certificates=bool(renewed),
         listen=bool(gaining or terminate or observed.journal or set(add) & set(after)),
         route=tuple(
             name
@@ -149,12 +161,28 @@ def delta(
             if not routed
             and name not in terminate
             and name not in add
-            and (name in exceptions or (name.partition("#")[0] in after and "#" in name))
+            and (name in exceptions or name in trapped or (name.partition("#")[0] in after and "#" in name))
         ),
         heal=tuple(sa for sa in observed.useless if sa.target not in terminate),
         enable=enable,
         restart=journal.restart or (serve and render.SETUP_FILE in write),
     )
+
+
+def _differ(name: str, present: str | None, wanted: str) -> bool:
+    """Return whether a connection has to be loaded again, which ends its SA, to become what is wanted."""
+    if present is None or not is_pair(name):
+        return present != wanted
+    before, after = render.keywords(present), render.keywords(wanted)
+    # A pair that is to keep the kernel's policy from now on is told so. The other way round it
+    # has to go: pluto 4.10 does not survive --unroute while there is an SA.
+    grows = before.pop("auto") != "ondemand" or after["auto"] == "ondemand"
+    after.pop("auto")
+    return before != after or not grows
+
+
+def _auto(section: str) -> str:
+    return render.keywords(section)["auto"]
 
 
 def useless(loaded: Loaded, outbound: Collection[str]) -> tuple[IkeSa, ...]:
@@ -180,17 +208,64 @@ def useless(loaded: Loaded, outbound: Collection[str]) -> tuple[IkeSa, ...]:
 
 
 def enforcement(settings: render.Settings, observed: Observed, target: str, stage: str) -> dict[str, str]:
-    """Return network name → the group that its members fall into after this run.
+    """Return what is in force after this run: see `render.files`.
 
-    Before the stage ``enforce`` a network is not made stricter than it is, and one that
+    Before the stage ``enforce`` nothing is made stricter than it is, and what
     enforces already is not opened again.
     """
-    groups = {}
-    for network in settings.networks:
-        enforced = render.entries_of(observed.files.get(render.policy_file(network, "private"), ""))
-        careful = target == "private" and stage != "enforce" and not enforced
-        groups[network.name] = "private-or-clear" if careful else target
-    return groups
+    if target == "clear":
+        return {} if settings.mesh else {network.name: "clear" for network in settings.networks}
+    careful = target == "private" and stage != "enforce"
+    if not settings.mesh:
+        return {
+            network.name: "private-or-clear" if careful and not _enforces(observed, network) else target
+            for network in settings.networks
+        }
+    trapped = _trapped(observed)
+    return {
+        name: "prepared" if careful and name not in trapped else target
+        for network in settings.networks
+        for name in settings.pairs(network)
+    }
+
+
+def switching(settings: render.Settings, observed: Observed, target: str) -> frozenset[str]:
+    """Return the networks on which the other topology enforces.
+
+    Two topologies want the same kernel policies, and to open a network in between is to let
+    clear text out: such a network changes from the one to the other in the stage ``enforce``, at once.
+    """
+    trapped = _trapped(observed)
+    return frozenset(
+        network.name
+        for network in settings.networks
+        if target == "private"
+        and (
+            _enforces(observed, network)
+            if settings.mesh
+            else any(name.startswith(f"{PREFIX}{network.name}+") for name in trapped)
+        )
+    )
+
+
+def files_of(observed: Observed, networks: Iterable[render.Network]) -> dict[str, str]:
+    """Return what there is on the host for *networks*, and the keys."""
+    paths = {render.SECRETS_FILE}
+    for network in networks:
+        paths |= {render.conf_file(network), *(render.policy_file(network, g) for g in render.GROUPS)}
+    return {path: text for path, text in observed.files.items() if path in paths}
+
+
+def _enforces(observed: Observed, network: render.Network) -> bool:
+    return bool(render.entries_of(observed.files.get(render.policy_file(network, "private"), "")))
+
+
+def _trapped(observed: Observed) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, section in _sections(observed.files).items()
+        if is_pair(name) and _auto(section) == "ondemand"
+    )
 
 
 def file_diff(observed: Observed, change: Delta) -> list[dict[str, str]]:
@@ -204,12 +279,14 @@ def file_diff(observed: Observed, change: Delta) -> list[dict[str, str]]:
             "after": text,
         }
         for path, text in sorted(after.items())
+        if path != render.SECRETS_FILE
     ]
     steps = [
         *(f"load {name}\n" for name in change.add),
         *(f"unload {name}\n" for name in change.delete),
         *(f"route {name}\n" for name in change.route),
         *(f"negotiate again with {sa.peer}\n" for sa in change.heal),
+        *([f"load other keys from {render.SECRETS_FILE}\n"] if render.SECRETS_FILE in after else []),
         *([f"service {SERVICE} {change.service}\n"] if change.service != "none" else []),
     ]
     if steps:
@@ -291,7 +368,7 @@ def apply(
     elif change.start:
         run(["systemctl", "start", SERVICE])
     else:
-        _live(change, run)
+        _live(change, run, _sections(_files(root)))
     if change.watch:
         run(["systemctl", "daemon-reload"])
         run(["systemctl", "enable", "--quiet", render.WATCH_SERVICE])
@@ -302,7 +379,7 @@ def apply(
     _below(root, JOURNAL).unlink()
 
 
-def _live(change: Delta, run: Runner) -> None:
+def _live(change: Delta, run: Runner, sections: Mapping[str, str]) -> None:
     for target in change.terminate:
         # In this order: the peer is told, and pluto 5.2 forgets the entry before it
         # rereads the policy file, where it would free it a second time and abort.
@@ -310,19 +387,45 @@ def _live(change: Delta, run: Runner) -> None:
         run(["ipsec", "whack", "--name", target, "--delete"], check=False)
     for name in change.delete:
         run(["ipsec", "whack", "--name", name, "--delete"])
-    if change.add:
+    if change.secrets:
+        run(["ipsec", "whack", "--rereadsecrets"])
+    if change.certificates:
+        run(["ipsec", "whack", "--rereadcerts"])
+    explicit = [name for name in change.add if is_pair(name) or render.exception_of(sections[name])]
+    batch = [name for name in explicit if name not in change.exceptions]
+    single = [name for name in change.add if name not in batch]
+    if single:
         # One process for all of them; it leaves them unrouted, whatever auto= says.
-        run(["ipsec", "addconn", *change.add])
-    for name in change.add:
+        run(["ipsec", "addconn", *single])
+    for name in single:
         if cidr := change.exceptions.get(name):
             _route_exception(name, cidr, run)
         else:
             run(["ipsec", "whack", "--name", name, "--route"])
+    if batch:
+        _load({name: sections[name] for name in batch}, run)
     if change.listen:
         run(["ipsec", "whack", "--listen"])
     for target in change.route:
         run(["ipsec", "whack", "--name", target, "--route"])
     _end(change.heal, run)
+
+
+def _load(sections: Mapping[str, str], run: Runner) -> None:
+    """Load connections, and route those that want it, in one process however many they are.
+
+    None of them begins to negotiate: their peers may not have loaded them yet.
+    """
+    text = "\n".join(f"conn {name}\n{section}\n" for name, section in sections.items())
+    with tempfile.NamedTemporaryFile("w", suffix=".conf", encoding="utf-8") as batch:
+        batch.write(text.replace("auto=start", "auto=add"))
+        batch.flush()
+        answer = run(["ipsec", "addconn", "--config", batch.name, "--autoall"], check=False)
+    missing = set(sections) - _loaded(run).connections
+    if missing:
+        raise IpsecError(
+            f"pluto did not load {', '.join(sorted(missing))}: {answer.stderr.strip() or answer.stdout.strip()}"
+        )
 
 
 def _end(sas: Iterable[IkeSa], run: Runner) -> None:
@@ -415,10 +518,10 @@ def _files(root: Path) -> dict[str, str]:
 
 
 def _is_ours(path: str) -> bool:
-    if path in (render.SETUP_FILE, render.WATCH_SCRIPT_FILE, render.WATCH_UNIT_FILE):
+    if path in (render.SETUP_FILE, render.SECRETS_FILE, render.WATCH_SCRIPT_FILE, render.WATCH_UNIT_FILE):
         return True
     name = path.rsplit("/", 1)[-1]
-    return name.startswith(render.PREFIX) and (path.startswith(render.POLICY_DIR) or name.endswith(".conf"))
+    return name.startswith(PREFIX) and (path.startswith(render.POLICY_DIR) or name.endswith(".conf"))
 
 
 def _read_journal(root: Path) -> Journal | None:
@@ -437,4 +540,5 @@ def _below(root: Path, path: str) -> Path:
 
 
 def _write(root: Path, path: str, text: str) -> None:
-    write_atomically(str(_below(root, path)), text, mode=0o644)
+    mode = 0o600 if path == render.SECRETS_FILE else 0o644
+    write_atomically(str(_below(root, path)), text, mode=mode)

@@ -13,7 +13,8 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.render import PREFIX
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import (
     parse_connections,
     parse_states,
@@ -37,10 +38,15 @@ class Loaded:
     """What pluto has loaded."""
 
     routed: Mapping[str, bool] = field(default_factory=dict)
-    """Connection or target → whether the kernel has its policy; a group itself never has one."""
+    """Connection or target → whether the kernel has its policy; a group itself never has one.
+
+    That of a pair counts only if it outlives the pair's SA.
+    """
     ike_sas: tuple[IkeSa, ...] = ()
     protected: frozenset[str] = frozenset()
     """Peers with an established Child SA."""
+    established: frozenset[str] = frozenset()
+    """Connections with an established Child SA."""
 
     @property
     def connections(self) -> frozenset[str]:
@@ -63,7 +69,11 @@ def parse(status: str, states: str) -> Loaded:
     connections = parse_connections(status)
     ids = {(entry["name"], entry["instance"]): entry["peer_id"] for entry in connections}
     return Loaded(
-        {entry["name"]: entry["routed"] for entry in connections if entry["instance"] is None},
+        {
+            entry["name"]: entry["trapped" if is_pair(entry["name"]) else "routed"]
+            for entry in connections
+            if entry["instance"] is None
+        },
         tuple(
             IkeSa(
                 entry["serial"],
@@ -77,4 +87,5 @@ def parse(status: str, states: str) -> Loaded:
             if entry["peer"] and entry["name"].startswith(PREFIX)
         ),
         frozenset(entry["peer"] for entry in child if entry["peer"] and entry["established"]),
+        frozenset(entry["name"] for entry in child if entry["established"]),
     )

@@ -49,23 +49,35 @@ def hold(networks: Iterable[Network], run: Runner, seconds: int, *, lower_only: 
             )
 
 
-def release(networks: Iterable[Network], run: Runner, seconds: int) -> None:
-    """End a hold of all peers, in favour of one of the lower ones for *seconds*."""
+def release(networks: Iterable[Network], run: Runner, seconds: int, *, ordered: bool) -> None:
+    """End a hold of all peers; if *ordered*, in favour of one of the lower ones for *seconds*."""
     networks = tuple(networks)
-    hold(networks, run, seconds, lower_only=True, action="block")
+    if ordered:
+        hold(networks, run, seconds, lower_only=True, action="block")
     for network in networks:
         _xfrm_policy("delete", network, network.cidr, run)
 
 
 def _trap_priority(network: Network, policies: Iterable[Policy]) -> int | None:
-    """Return the priority of the policy that asks pluto for SAs, None if there is none."""
-    source = f"{network.address}/{ipaddress.ip_network(network.cidr).max_prefixlen}"
-    priorities = (
+    """Return the priority of the policy that asks pluto for SAs, None if there is none.
+
+    In a mesh, whose pairs each have their own, one that comes two behind theirs: a hold is
+    between the two, and so are all SAs in front of it.
+    """
+    cidr = ipaddress.ip_network(network.cidr)
+    source = f"{network.address}/{cidr.max_prefixlen}"
+    outbound = [policy for policy in policies if (policy.direction, policy.source) == ("out", source)]
+    groups = [policy.priority for policy in outbound if policy.destination == network.cidr]
+    pairs = [
         policy.priority
-        for policy in policies
-        if (policy.direction, policy.source, policy.destination) == ("out", source, network.cidr)
-    )
-    return min(priorities, default=None)
+        for policy in outbound
+        if policy.protocol is None
+        and policy.kind == "esp"
+        and ipaddress.ip_network(policy.destination).subnet_of(cidr)  # type: ignore[arg-type]
+    ]
+    if groups:
+        return min(groups)
+    return max(pairs) + 2 if pairs else None
 
 
 def _xfrm_policy(verb: str, network: Network, peers: str, run: Runner, *rest: str) -> None:

@@ -6,7 +6,7 @@
 Each network of the host gets two opportunistic groups, always both: ``private`` and
 ``private-or-clear``. Which of them is in force is decided by their policy files alone.
 All names carry the collection's prefix, so that the distribution's own ``private`` and
-``clear`` stay the user's.
+``clear`` stay the user's. In a mesh it has a connection for each pair instead, see `pairs`.
 
 An exception is a passthrough connection of its own and not an entry of a third group:
 pluto 5.2 aborts (a double free) when it rereads a policy file that lost an entry, and
@@ -21,18 +21,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
+    ENCAPSULATION,
+    LIVENESS,
+    PREFIX,
+    Connection,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import (
+    AUTO,
+    Peer,
+    begins,
+    pair_name,
+)
 
-PREFIX = "underlay-"
 CONF_DIR = "/etc/ipsec.d"
 POLICY_DIR = "/etc/ipsec.d/policies"
 SETUP_FILE = f"{CONF_DIR}/underlay.conf"
+SECRETS_FILE = f"{CONF_DIR}/underlay.secrets"
 
 WATCH_SERVICE = "underlay-ipsec-watch.service"
 WATCH_UNIT_FILE = f"/etc/systemd/system/{WATCH_SERVICE}"
 WATCH_SCRIPT_FILE = f"{CONF_DIR}/{PREFIX}watch.sh"
 
 GROUPS = ("private", "private-or-clear")
+_NOTHING: Mapping[str, str] = {}
 _HEADER = "# Managed by underlay.ipsec; changes made here are overwritten.\n"
 
 SETUP: Mapping[str, str] = {
@@ -88,35 +101,47 @@ class Network:
 class Settings:
     """What the plan says about libreswan on one host."""
 
-    certificate: str
-    """The nickname in NSS."""
+    certificate: str | None
+    """The nickname in NSS; None with pre-shared keys."""
     authby: str
     ike: str
     esp: str
     networks: tuple[Network, ...]
+    topology: str = "opportunistic"
+    member: str = ""
+    """The host's inventory name."""
+    fqdn: str = ""
+    """By which peers of a mesh know the host."""
+    peers: tuple[Peer, ...] = ()
+    """The other ends in a mesh."""
+
+    @property
+    def mesh(self) -> bool:
+        """Whether each pair has a connection of its own."""
+        return self.topology == "mesh"
+
+    def pairs(self, network: Network) -> dict[str, Peer]:
+        """Return connection name → peer for *network*."""
+        return {
+            pair_name(network.name, self.member, peer.member): peer
+            for peer in self.peers
+            if peer.network == network.name
+        }
 
 
-@dataclass(frozen=True)
-class Connection:
-    """One ``conn`` section."""
-
-    name: str
-    keywords: tuple[tuple[str, str], ...]
-
-    def text(self) -> str:
-        """Return the section as ipsec.conf wants it."""
-        return "".join([f"conn {self.name}\n", *(f"\t{key}={value}\n" for key, value in self.keywords)])
-
-
-def connections(settings: Settings, dialect: Dialect) -> tuple[Connection, ...]:
-    """Return the connections of all networks: two groups each, then the exceptions."""
+def connections(
+    settings: Settings, dialect: Dialect, enforcement: Mapping[str, str] = _NOTHING
+) -> tuple[Connection, ...]:
+    """Return the connections of all networks; *enforcement* is as in `files`."""
     return tuple(
-        connection for network in settings.networks for connection in _of_network(settings, network, dialect)
+        connection
+        for network in settings.networks
+        for connection in _of_network(settings, network, dialect, enforcement)
     )
 
 
-def settings_from(data: Mapping[str, Any]) -> Settings:
-    """Return the settings for the ``libreswan`` part of a slice."""
+def settings_from(data: Mapping[str, Any], peers: Iterable[Mapping[str, Any]] = ()) -> Settings:
+    """Return the settings for the ``libreswan`` part of a slice, and for the *peers* in a mesh."""
     return Settings(
         certificate=data["certificate"],
         authby=data["authby"],
@@ -135,12 +160,27 @@ def settings_from(data: Mapping[str, Any]) -> Settings:
             )
             for network in data["networks"]
         ),
+        topology=data["topology"],
+        member=data["member"],
+        fqdn=data["fqdn"],
+        peers=tuple(Peer(peer["network"], peer["member"], peer["fqdn"], peer["address"]) for peer in peers),
     )
 
 
 def files(settings: Settings, dialect: Dialect, enforcement: Mapping[str, str]) -> dict[str, str]:
-    """Return path → text of everything below /etc/ipsec.d that the host needs."""
-    return {**conf_files(settings, dialect), **policy_files(settings.networks, enforcement)}
+    """Return path → text of everything below /etc/ipsec.d that the host needs, but for the secrets.
+
+    *enforcement* is what is in force: opportunistic, network name → group, where ``clear`` is none;
+    in a mesh, connection name → state, and a pair that is not there has no connection.
+    """
+    groups = {} if settings.mesh else policy_files(settings.networks, enforcement)
+    return {**conf_files(settings, dialect, enforcement), **groups}
+
+
+def secrets_file(keys: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return path → text of the file with the pre-shared *keys*, each ``ids`` and ``psk``; nothing without keys."""
+    lines = sorted(f'{" ".join(key["ids"])} : PSK "{key["psk"]}"\n' for key in keys)
+    return {SECRETS_FILE: _HEADER + "".join(lines)} if lines else {}
 
 
 def watch_files(script: str, dialect: Dialect) -> dict[str, str]:
@@ -163,13 +203,20 @@ WantedBy=ipsec.service
     return {WATCH_SCRIPT_FILE: script, WATCH_UNIT_FILE: _HEADER + "\n" + unit}
 
 
-def conf_files(settings: Settings, dialect: Dialect) -> dict[str, str]:
-    """Return path → text of the files below /etc/ipsec.d that the host needs."""
+def conf_files(
+    settings: Settings, dialect: Dialect, enforcement: Mapping[str, str] = _NOTHING
+) -> dict[str, str]:
+    """Return path → text of the files with connections; *enforcement* is as in `files`."""
     files = {SETUP_FILE: _setup()}
     for network in settings.networks:
-        sections = (connection.text() for connection in _of_network(settings, network, dialect))
-        files[f"{CONF_DIR}/{PREFIX}{network.name}.conf"] = _HEADER + "\n" + "\n".join(sections)
+        sections = (connection.text() for connection in _of_network(settings, network, dialect, enforcement))
+        files[conf_file(network)] = _HEADER + "\n" + "\n".join(sections)
     return files
+
+
+def conf_file(network: Network) -> str:
+    """Return the path of the file with the connections of *network*."""
+    return f"{CONF_DIR}/{PREFIX}{network.name}.conf"
 
 
 def policy_files(networks: Iterable[Network], enforcement: Mapping[str, str]) -> dict[str, str]:
@@ -211,9 +258,14 @@ def sections_of(conf_text: str) -> dict[str, str]:
 
 
 def exception_of(section: str) -> str | None:
-    """Return the CIDR that a section (see `sections_of`) leaves in clear; None for a group."""
-    keywords = dict(line.strip().split("=", 1) for line in section.splitlines())
-    return keywords.get("rightsubnet")
+    """Return the CIDR that a section (see `sections_of`) leaves in clear; None for what encrypts."""
+    found = keywords(section)
+    return found.get("rightsubnet") if found.get("type") == "passthrough" else None
+
+
+def keywords(section: str) -> dict[str, str]:
+    """Return keyword → value of a section, see `sections_of`."""
+    return dict(line.strip().split("=", 1) for line in section.splitlines())
 
 
 def _setup() -> str:
@@ -224,10 +276,57 @@ def _policy(entries: Sequence[str]) -> str:
     return _HEADER + "".join(f"{entry}\n" for entry in sorted(set(entries)))
 
 
-def _of_network(settings: Settings, network: Network, dialect: Dialect) -> tuple[Connection, ...]:
+def _of_network(
+    settings: Settings, network: Network, dialect: Dialect, enforcement: Mapping[str, str]
+) -> tuple[Connection, ...]:
+    if not settings.mesh:
+        return (
+            *(_group(settings, network, group, dialect) for group in GROUPS),
+            *(_exception(network, entry) for entry in sorted(set(network.clear))),
+        )
+    pairs = settings.pairs(network)
     return (
-        *(_group(settings, network, group, dialect) for group in GROUPS),
-        *(_exception(network, entry) for entry in sorted(set(network.clear))),
+        *(
+            _pair(settings, network, name, peer, dialect, enforcement[name])
+            for name, peer in sorted(pairs.items())
+            if name in enforcement
+        ),
+        # Without a port it would be for an address that no pair is for, and that is in clear anyway.
+        *(_exception(network, entry) for entry in sorted(set(network.clear)) if " " in entry),
+    )
+
+
+def _pair(
+    settings: Settings, network: Network, name: str, peer: Peer, dialect: Dialect, state: str
+) -> Connection:
+    certificate = settings.certificate
+    return Connection(
+        name,
+        (
+            *_algorithms(settings, network, dialect),
+            ("left", network.address),
+            ("leftid", f"@{settings.fqdn}"),
+            *((("leftcert", certificate),) if certificate else ()),
+            ("leftupdown", "%disabled"),
+            ("right", peer.address),
+            ("rightid", f"@{peer.fqdn}"),
+            *((("rightca", "%same"),) if certificate else ()),
+            *((("failureshunt", "passthrough"),) if state == "private-or-clear" else ()),
+            *LIVENESS,
+            ("auto", AUTO[state, begins(network.name, settings.member, peer.member)]),
+        ),
+    )
+
+
+def _algorithms(settings: Settings, network: Network, dialect: Dialect) -> tuple[tuple[str, str], ...]:
+    return (
+        ("type", network.mode),
+        ("authby", settings.authby),
+        dialect.ikev2,
+        ("ike", settings.ike),
+        ("esp", settings.esp),
+        ("encapsulation", ENCAPSULATION[network.encapsulation]),
+        ("hostaddrfamily", f"ipv{network.family}"),
     )
 
 
@@ -235,16 +334,10 @@ def _group(settings: Settings, network: Network, group: str, dialect: Dialect) -
     return Connection(
         network.connection(group),
         (
-            ("type", network.mode),
-            ("authby", settings.authby),
-            dialect.ikev2,
-            ("ike", settings.ike),
-            ("esp", settings.esp),
-            ("encapsulation", {"auto": "auto", "always": "yes", "never": "no"}[network.encapsulation]),
-            ("hostaddrfamily", f"ipv{network.family}"),
+            *_algorithms(settings, network, dialect),
             ("left", network.address),
             ("leftid", "%fromcert"),
-            ("leftcert", settings.certificate),
+            ("leftcert", str(settings.certificate)),
             # From host to host the kernel needs no route of ours; the script behind this
             # costs a process per peer and complains about the missing next hop.
             ("leftupdown", "%disabled"),
@@ -254,9 +347,7 @@ def _group(settings: Settings, network: Network, group: str, dialect: Dialect) -
             # Nothing leaves in clear while IKE is still at it, whatever comes after.
             ("negotiationshunt", "hold"),
             ("failureshunt", "drop" if group == "private" else "passthrough"),
-            # Without these a peer that lost its state stays black-holed for minutes.
-            ("dpddelay", "5"),
-            ("retransmit-timeout", "5s"),
+            *LIVENESS,
             ("auto", "ondemand"),
         ),
     )

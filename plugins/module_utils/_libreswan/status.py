@@ -108,6 +108,8 @@ def parse_connections(text: str) -> list[dict[str, Any]]:
                 "remote": _remote(head["remote"]),
                 "peer_id": _peer_id(head["remote"]),
                 "routed": head["routing"] != "unrouted",
+                # 4.x puts a trap in the place of an SA that ends; 5.x only where it was asked to.
+                "trapped": head["routing"] in ("prospective erouted", "erouted"),
             }
         elif policy and _named(policy) in found:
             found[_named(policy)].update(_properties(policy["words"].split("+"), _named(policy)[1]))
@@ -152,6 +154,7 @@ def _properties(words: Sequence[str], instance: int | None) -> dict[str, Any]:
         role = "group" if "GROUP" in words else "connection"
     failure = next((word[len("failure") :].lower() for word in words if word.startswith("failure")), None)
     return {
+        **({"trapped": True} if "ROUTE" in words else {}),
         "type": kind,
         "role": role,
         "opportunistic": "OPPORTUNISTIC" in words,

@@ -27,14 +27,14 @@ PREFIX = "ipsec_"
 HOST_VARIABLES = frozenset({"ipsec_addresses", "ipsec_fqdn"})
 """The variables that may differ between members; all others are the cluster's."""
 
-_SECRETS = frozenset({"ipsec_ca_passphrase"})
+_SECRETS = frozenset({"ipsec_ca_passphrase", "ipsec_psk_secret"})
 _PASSPHRASE_MINIMUM = 8
+# What is derived from it is no stronger than itself: 32 random characters of Base64 are 192 bits.
+_PSK_SECRET_MINIMUM = 32
 _LONGEST_VALIDITY_DAYS = 36500
 
-_NOT_YET = frozenset(
-    {"ipsec_vips", "ipsec_endpoints", "ipsec_psk_secret", "ipsec_firewall", "ipsec_fail_closed"}
-)
-_NOT_YET_VALUES: Mapping[str, str] = {"ipsec_topology": "mesh", "ipsec_auth": "psk", "ipsec_state": "absent"}
+_NOT_YET = frozenset({"ipsec_vips", "ipsec_endpoints", "ipsec_firewall", "ipsec_fail_closed"})
+_NOT_YET_VALUES: Mapping[str, str] = {"ipsec_state": "absent"}
 
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}")
@@ -351,19 +351,31 @@ def _check_cluster_values(values: Mapping[str, Any], hosts: Sequence[Host], prob
             "Set it to 1 to 3600 seconds",
             variable="ipsec_verify_timeout",
         )
-    passphrase = values["ipsec_ca_passphrase"]
-    if passphrase is not None and len(passphrase) < _PASSPHRASE_MINIMUM:
+    _check_secrets(values, hosts, problems)
+
+
+def _check_secrets(values: Mapping[str, Any], hosts: Sequence[Host], problems: Problems) -> None:
+    psk = values["ipsec_auth"] == "psk"
+    if psk and values["ipsec_topology"] == "opportunistic":
         problems.add(
-            "it is empty" if not passphrase else f"it is shorter than {_PASSPHRASE_MINIMUM} characters",
-            "Set a long random one, in a vault",
-            variable="ipsec_ca_passphrase",
+            "'psk' needs a key for each pair, and opportunistic connections do not know their peers: "
+            "all members would have to share one",
+            "Set ipsec_topology to mesh, or ipsec_auth to certificate",
+            variable="ipsec_auth",
         )
-    if all(host.variables.get("ipsec_ca_passphrase") is None for host in hosts):
-        problems.add(
-            "it is not set, and the CA's key is encrypted with it",
-            "Set a long random one, in a vault",
-            variable="ipsec_ca_passphrase",
-        )
+    for name, minimum, needed, purpose in (
+        ("ipsec_ca_passphrase", _PASSPHRASE_MINIMUM, not psk, "the CA's key is encrypted with it"),
+        ("ipsec_psk_secret", _PSK_SECRET_MINIMUM, psk, "the keys of all pairs are derived from it"),
+    ):
+        secret = values[name]
+        if secret is not None and len(secret) < minimum:
+            problems.add(
+                "it is empty" if not secret else f"it is shorter than {minimum} characters",
+                "Set a long random one, in a vault",
+                variable=name,
+            )
+        if needed and all(host.variables.get(name) is None for host in hosts):
+            problems.add(f"it is not set, and {purpose}", "Set a long random one, in a vault", variable=name)
 
 
 @dataclass(frozen=True)

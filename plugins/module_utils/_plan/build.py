@@ -128,7 +128,7 @@ def _slice(
                 "clear": clear,
             }
         )
-    nickname = f"underlay-{member.name}"
+    nickname = f"underlay-{member.name}" if settings.auth == "certificate" else None
     return {
         "version": VERSION,
         "member": member.name,
@@ -143,15 +143,26 @@ def _slice(
             "key_type": settings.key_type,
             "validity_days": settings.cert_validity_days,
             "renew_before_days": settings.cert_renew_before_days,
-        },
+        }
+        if nickname
+        else None,
         "libreswan": {
+            "topology": settings.topology,
+            "member": member.name,
+            "fqdn": member.fqdn,
             "certificate": nickname,
-            "authby": "ecdsa" if settings.key_type.startswith("ecdsa") else "rsa-sha2",
+            "authby": _authby(settings),
             "ike": settings.ike,
             "esp": settings.esp,
             "networks": on_networks,
         },
     }
+
+
+def _authby(settings: Settings) -> str:
+    if settings.auth == "psk":
+        return "secret"
+    return "ecdsa" if settings.key_type.startswith("ecdsa") else "rsa-sha2"
 
 
 def _member_addresses(
@@ -268,7 +279,7 @@ def make_plan(
     members = {name: Member(name, fqdns[name], addresses[name]) for name in sorted(names)}
     for network in networks:
         warnings += member_warnings(network, list(members.values()))
-    if cluster.settings.enforcement == "private":
+    if cluster.settings.enforcement == "private" and cluster.settings.topology == "opportunistic":
         warnings += gateway_warnings(hosts, members, networks, cluster.settings.exempt_controller)
     if cluster.settings.exempt_controller:
         warnings += controller_warnings(hosts, members)

@@ -1,0 +1,59 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The action establish: runs the module of that name in slices of time, and says how far it is in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+# Enough for most meshes, so that there is only one.
+_SLICE_SECONDS = 10.0
+_NAMES = 5
+
+
+def progress(result: Mapping[str, Any]) -> str:
+    """Return how many pairs are up, and what the first of the others wait for."""
+    missing = result["missing"]
+    names = [
+        f"{pair['member']} ({pair['network']}{': ' + pair['reason'] if pair['reason'] else ''})"
+        for pair in missing[:_NAMES]
+    ]
+    more = f" and {len(missing) - _NAMES} more" if len(missing) > _NAMES else ""
+    return f"{result['pairs'] - len(missing)} of {result['pairs']} pairs are up; waiting for {', '.join(names)}{more}"
+
+
+class ActionModule(ActionBase):
+    """See the documentation of the module of the same name."""
+
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the result of the task."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        arguments = dict(self._task.args)
+        timeout = float(arguments.get("timeout", 60))
+        started = time.monotonic()
+        begun: set[str] = set()
+        elapsed = 0.0
+        while True:
+            arguments.update(timeout=min(_SLICE_SECONDS, timeout - elapsed), elapsed=elapsed)
+            answer = self._execute_module(
+                module_name="underlay.ipsec.establish", module_args=arguments, task_vars=variables
+            )
+            result.update(answer)
+            begun.update(answer.get("begun", ()))
+            elapsed = time.monotonic() - started
+            if not answer.get("missing") or elapsed >= timeout:
+                break
+            self._display.display(f"  {variables['inventory_hostname']}: {progress(answer)}")
+        if "missing" in result:
+            result.update(begun=sorted(begun), changed=bool(begun))
+            if result["missing"]:
+                result["msg"] = progress(result)
+        return result

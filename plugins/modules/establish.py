@@ -1,0 +1,164 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: establish
+short_description: Bring the pairs of a mesh up, and wait for them
+description:
+  - Waits until each connection with a peer has a security association. One end of each pair begins, always the same one;
+    the other one only if nothing has come for twelve seconds.
+  - Says on the terminal how far it is as long as it has to wait.
+  - A pair that does not come up is not a failure of this module. M(underlay.ipsec.probe) and M(underlay.ipsec.report) judge.
+author:
+  - underlay.ipsec contributors (@underlay-ipsec)
+extends_documentation_fragment:
+  - underlay.ipsec.attributes
+attributes:
+  check_mode:
+    support: full
+    details: It begins nothing, and does not wait.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  member:
+    description: This host's inventory name.
+    type: str
+    required: true
+  peers:
+    description: The other ends, as P(underlay.ipsec.mesh_peers#filter) returns them.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      network:
+        description: Name of the network.
+        type: str
+        required: true
+      member:
+        description: The peer's inventory name.
+        type: str
+        required: true
+      fqdn:
+        description: The name that the peer authenticates as. Not used by this module.
+        type: str
+      address:
+        description: The peer's address on the network.
+        type: str
+        required: true
+  timeout:
+    description: How long to wait at most, in seconds.
+    type: float
+    default: 60
+  elapsed:
+    description: How many seconds earlier runs of the module have waited for the same pairs.
+    type: float
+    default: 0
+seealso:
+  - module: underlay.ipsec.libreswan
+  - module: underlay.ipsec.probe
+"""
+
+EXAMPLES = r"""
+- name: Wait for the security associations
+  underlay.ipsec.establish:
+    member: "{{ inventory_hostname }}"
+    peers: "{{ lookup('ansible.builtin.file', 'plan.json') | from_json | underlay.ipsec.mesh_peers(inventory_hostname) }}"
+    timeout: 30
+"""
+
+RETURN = r"""
+pairs:
+  description: How many pairs this host has.
+  returned: success
+  type: int
+begun:
+  description: Names of the connections that this host began to negotiate.
+  returned: success
+  type: list
+  elements: str
+missing:
+  description: The peers without a security association.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    member:
+      description: Name of the peer.
+      type: str
+    network:
+      description: Name of the network.
+      type: str
+    reason:
+      description: What libreswan says about it; empty if it says nothing.
+      type: str
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.establish import establish
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import begins, pair_name
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import read_accounts
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
+
+
+def argument_spec() -> dict[str, Any]:
+    """Return what the module takes."""
+    peer = {
+        "network": {"type": "str", "required": True},
+        "member": {"type": "str", "required": True},
+        "fqdn": {"type": "str"},
+        "address": {"type": "str", "required": True},
+    }
+    return {
+        "member": {"type": "str", "required": True},
+        "peers": {"type": "list", "elements": "dict", "required": True, "options": peer},
+        "timeout": {"type": "float", "default": 60},
+        "elapsed": {"type": "float", "default": 0},
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec(), supports_check_mode=True)
+    if module.check_mode:
+        module.exit_json(skipped=True, msg="nothing is begun in check mode")
+    try:
+        module.exit_json(**_run(module.params))
+    except IpsecError as error:
+        module.fail_json(msg=str(error))
+
+
+def _run(params: dict[str, Any]) -> dict[str, Any]:
+    run = host_runner()
+    own = params["member"]
+    peers = {pair_name(peer["network"], own, peer["member"]): peer for peer in params["peers"]}
+    ours = {name: begins(peer["network"], own, peer["member"]) for name, peer in peers.items()}
+    missing, begun = establish(ours, run, params["timeout"], elapsed=params["elapsed"])
+    waiting = [peers[name] for name in sorted(missing)]
+    accounts = read_accounts(run, time.time(), (peer["address"] for peer in waiting)) if waiting else {}
+    return {
+        "changed": bool(begun),
+        "pairs": len(ours),
+        "begun": sorted(begun),
+        "missing": [
+            {
+                "member": peer["member"],
+                "network": peer["network"],
+                "reason": accounts[peer["address"]].clause if peer["address"] in accounts else "",
+            }
+            for peer in waiting
+        ],
+    }
+
+
+if __name__ == "__main__":
+    main()
