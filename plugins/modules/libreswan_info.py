@@ -87,6 +87,9 @@ connections:
     routed:
       description: Whether the kernel has a policy for it.
       type: bool
+    trapped:
+      description: Whether the kernel goes on asking for an SA when there is none. Means nothing for a C(group).
+      type: bool
 ike_sas:
   description: The IKE SAs.
   returned: always

@@ -218,6 +218,7 @@ def test_prepare_never_tightens_and_never_reopens(
 
 
 def test_order_of_a_live_change(tmp_path: Path) -> None:
+    apply.apply(apply.Delta(ENFORCED), Host(), tmp_path)
     host = Host()
     apply.apply(apply.delta(CONVERGED, PREPARED), host, tmp_path)
     assert host.changes == [
@@ -318,6 +319,7 @@ def test_loaded_is_read_alike_from_both_generations() -> None:
             IkeSa(3, "underlay-data-private#10.88.0.0/24", "fd88::12", established=False),
         ),
         frozenset({"10.88.0.13"}),
+        frozenset({"underlay-data-private#10.88.0.0/24"}),
     )
     states5 = states4.replace("000 ", "").replace("STATE_V2_", "").replace("PARENT_I1", "IKE_SA_INIT_I")
     assert parse(v4, states4) == expected

@@ -18,6 +18,9 @@ def slice_of(**network: Any) -> render.Settings:
     """Return settings with one network, changed by *network*."""
     return render.settings_from(
         {
+            "topology": "opportunistic",
+            "member": "h1",
+            "fqdn": "h1.example",
             "certificate": "underlay-h1",
             "authby": "ecdsa",
             "ike": "aes_gcm256-sha2_384-dh20",

@@ -72,6 +72,7 @@ def test_every_connection_is_complete(version: str, own: str) -> None:
         "remote",
         "peer_id",
         "routed",
+        "trapped",
         "type",
         "role",
         "opportunistic",

@@ -39,6 +39,8 @@ STORAGE = {"name": "storage", "cidr": "10.89.0.0/24"}
 V6 = {"name": "six", "cidr": "fd00:88::/64"}
 GATEWAY = "10.88.0.254"
 PASSPHRASE = "correct horse battery"
+SECRET = "a master secret of 32 characters"
+MESH_PSK = {"ipsec_topology": "mesh", "ipsec_auth": "psk", "ipsec_psk_secret": SECRET}
 
 
 def seen(address: str, prefix: int, interface: str = "eth1", secondary: bool = False) -> HostAddress:
@@ -156,11 +158,19 @@ WRONG_FOR_ALL: list[tuple[dict[str, Any], str]] = [
         "ipsec_enforcement: 'on' is not one of its values. Set it to clear or private-or-clear or private",
     ),
     ({"ipsec_topology": "star"}, "ipsec_topology: 'star' is not one of its values"),
+    ({"ipsec_topology": "mesh "}, "ipsec_topology: 'mesh ' is not one of its values"),
     (
-        {"ipsec_topology": "mesh"},
-        "ipsec_topology: this release does not support 'mesh' yet. Set it to opportunistic",
+        {"ipsec_auth": "psk", "ipsec_psk_secret": SECRET},
+        "ipsec_auth: 'psk' needs a key for each pair, and opportunistic connections do not know their peers",
     ),
-    ({"ipsec_auth": "psk"}, "ipsec_auth: this release does not support 'psk' yet. Set it to certificate"),
+    (
+        MESH_PSK | {"ipsec_psk_secret": None},
+        "ipsec_psk_secret: it is not set, and the keys of all pairs are derived",
+    ),
+    (MESH_PSK | {"ipsec_psk_secret": ""}, "ipsec_psk_secret: it is empty"),
+    (MESH_PSK | {"ipsec_psk_secret": SECRET[:31]}, "ipsec_psk_secret: it is shorter than 32 characters"),
+    (MESH_PSK | {"ipsec_psk_secret": 10**32}, "ipsec_psk_secret: it is a number, not a string"),
+    ({"ipsec_psk_secret": "short"}, "ipsec_psk_secret: it is shorter than 32 characters"),
     ({"ipsec_state": "absent"}, "ipsec_state: this release does not support 'absent' yet"),
     ({"ipsec_mode": "beet"}, "ipsec_mode: 'beet' is not one of its values. Set it to transport or tunnel"),
     ({"ipsec_encapsulation": "udp"}, "ipsec_encapsulation: 'udp' is not one of its values"),
@@ -529,6 +539,9 @@ def test_slice() -> None:
             "renew_before_days": 183,
         },
         "libreswan": {
+            "topology": "opportunistic",
+            "member": "h1",
+            "fqdn": "h1.example",
             "certificate": "underlay-h1",
             "authby": "rsa-sha2",
             "ike": "aes_gcm256-sha2_384-dh20",
