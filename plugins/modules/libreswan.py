@@ -250,6 +250,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Ipse
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply as live
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import pause, render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect, detect
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner, host_runner
 
 # Only to predict in check mode what a host without libreswan would get.
@@ -349,17 +350,15 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
             pause.drop_shunts(settings.networks, run)
         elif result["service"] in ("started", "restarted"):
             pause.hold(settings.networks, run, _ORDER_SECONDS, lower_only=True, action="allow")
-    lost = {
-        *result["connections"]["added"],
-        *(groups if result["service"] in ("started", "restarted") else ()),
-    }
-    established = (observed.loaded.established if observed.loaded else frozenset()) - lost
+    pairs = {name for name in names if is_pair(name)}
+    ended = pairs if result["service"] in ("started", "restarted") else {*result["connections"]["added"]}
+    established = (observed.loaded.established if observed.loaded else frozenset()) - ended
     return {
         **result,
         "enforced": sorted(name for name, group in groups.items() if group == "private"),
         "pending": bool(waiting) or any(group != params["enforcement"] for group in groups.values()),
         "hold": bool(switching) or not settings.mesh,
-        "unestablished": len(groups.keys() - established) if settings.mesh else 0,
+        "unestablished": len(pairs - established),
     }
 
 
