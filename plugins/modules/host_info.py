@@ -37,6 +37,10 @@ options:
       - If libreswan is not installed and the package index does not offer it, fetch the index once. Not in check mode.
     type: bool
     default: true
+  connections:
+    description: Whether to return RV(connections) and RV(keys). Whoever plans for a part of the members needs them.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -84,6 +88,16 @@ libreswan:
   returned: success
   type: dict
   sample: {installed: "4.10", candidate: null, package: libreswan}
+connections:
+  description: Name → fingerprint of each connection in the collection's files, if O(connections) asks for them; else null.
+  returned: success
+  type: dict
+  sample: {underlay-data+h1+h2: 3b0c44298fc1c149}
+keys:
+  description: Ids → fingerprint of each pre-shared key in the collection's file, if O(connections) asks for them; else null.
+  returned: success
+  type: dict
+  sample: {"@h1 @h2": 9afbf4c8996fb924}
 setup:
   description: The options that C(/etc/ipsec.conf) itself sets in C(config setup), by name.
   returned: success
@@ -131,6 +145,10 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._host import inspect_host
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.configured import (
+    fingerprints,
+    key_fingerprints,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
 
 
@@ -140,6 +158,7 @@ def main() -> None:
         argument_spec={
             "controller_time": {"type": "str", "required": True},
             "refresh": {"type": "bool", "default": True},
+            "connections": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -152,6 +171,9 @@ def main() -> None:
         )
     except IpsecError as error:
         module.fail_json(msg=str(error))
+    asked = module.params["connections"]
+    info["connections"] = fingerprints() if asked else None
+    info["keys"] = key_fingerprints() if asked else None
     module.exit_json(changed=False, **info, ansible_facts={"__ipsec_addresses": info["addresses"]})
 
 

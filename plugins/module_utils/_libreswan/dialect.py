@@ -36,6 +36,14 @@ class Dialect:
         """Whether pluto leaves SAs without their outbound policy, or blocks a peer by an SA that outlived its use."""
         return self.major < 5
 
+    @property
+    def traps_what_ends(self) -> bool:
+        """Whether pluto traps the traffic of a pair whose SA ended though it was not asked to.
+
+        5.x does not, and with a failure shunt refuses every later SA of the pair instead.
+        """
+        return self.major < 5
+
 
 def parse_version(text: str) -> Dialect | None:
     """Return the dialect for the output of ``ipsec --version``; None if that isn't libreswan's."""

@@ -42,7 +42,8 @@ def establish(
         waited = now() - started
         if not missing or waited >= seconds:
             return missing, set(begun)
-        busy = {entry["name"] for entry in (*ike, *child)}
+        # An IKE SA that is there and has no Child SA is not on its way to one.
+        busy = {entry["name"] for entry in (*ike, *child) if not entry["established"]}
         for name in sorted(missing - busy):
             patience = _PATIENCE_SECONDS if pairs[name] else _YIELD_SECONDS
             if waited + elapsed >= patience and waited - begun.get(name, -_AGAIN_SECONDS) >= _AGAIN_SECONDS:

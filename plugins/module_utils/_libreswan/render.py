@@ -16,6 +16,8 @@ unloaded by itself.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -263,6 +265,15 @@ def exception_of(section: str) -> str | None:
     return found.get("rightsubnet") if found.get("type") == "passthrough" else None
 
 
+def fingerprint(section: str) -> str:
+    """Return 16 hexadecimal digits that differ if two sections (see `sections_of`) need different peers.
+
+    Whether the kernel traps the traffic is this end's own affair.
+    """
+    found = sorted(item for item in keywords(section).items() if item[0] != "auto")
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
+
+
 def keywords(section: str) -> dict[str, str]:
     """Return keyword → value of a section, see `sections_of`."""
     return dict(line.strip().split("=", 1) for line in section.splitlines())
@@ -300,6 +311,7 @@ def _pair(
     settings: Settings, network: Network, name: str, peer: Peer, dialect: Dialect, state: str
 ) -> Connection:
     certificate = settings.certificate
+    open_ = state == "private-or-clear" and dialect.traps_what_ends
     return Connection(
         name,
         (
@@ -311,7 +323,7 @@ def _pair(
             ("right", peer.address),
             ("rightid", f"@{peer.fqdn}"),
             *((("rightca", "%same"),) if certificate else ()),
-            *((("failureshunt", "passthrough"),) if state == "private-or-clear" else ()),
+            *((("failureshunt", "passthrough"),) if open_ else ()),
             *LIVENESS,
             ("auto", AUTO[state, begins(network.name, settings.member, peer.member)]),
         ),

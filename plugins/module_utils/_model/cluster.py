@@ -129,6 +129,10 @@ class HostFacts:
     """What /etc/ipsec.conf itself sets in ``config setup``."""
     esp: bool | None = None
     esp6: bool | None = None
+    connections: Mapping[str, str] | None = None
+    """Connection → fingerprint of what it is configured with; None if it was not asked."""
+    keys: Mapping[str, str] | None = None
+    """Ids → fingerprint of its pre-shared keys; None if it was not asked."""
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any]) -> HostFacts:
@@ -148,6 +152,8 @@ class HostFacts:
             setup=dict(info["setup"]),
             esp=info["esp"],
             esp6=info["esp6"],
+            connections=info.get("connections"),
+            keys=info.get("keys"),
         )
 
 

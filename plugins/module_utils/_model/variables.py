@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import (
@@ -390,6 +390,8 @@ class Cluster:
     """Those of ipsec_clear, each with the name of its place."""
     encapsulation: str
     """What networks that do not say otherwise have."""
+    psk_secret: str | None = field(default=None, repr=False)
+    """What the keys of pairs are derived from; it is not for the plan."""
 
 
 def read_cluster(hosts: Sequence[Host], group: str, specs: Mapping[str, Spec], problems: Problems) -> Cluster:
@@ -419,7 +421,7 @@ def read_cluster(hosts: Sequence[Host], group: str, specs: Mapping[str, Spec], p
             cert_renew_before_days=values["ipsec_cert_renew_before_days"],
             exempt_controller=values["ipsec_exempt_controller"],
         )
-    return Cluster(settings, networks, exceptions, encapsulation)
+    return Cluster(settings, networks, exceptions, encapsulation, values["ipsec_psk_secret"])
 
 
 def read_fqdns(hosts: Sequence[Host], specs: Mapping[str, Spec], problems: Problems) -> dict[str, str]:

@@ -45,6 +45,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._plan.exceptions im
     member_warnings,
     policies,
 )
+from ansible_collections.underlay.ipsec.plugins.module_utils._plan.limit import limit_problem
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.preflight import preflight
 
 VERSION = 1
@@ -284,7 +285,7 @@ def make_plan(
     if cluster.settings.exempt_controller:
         warnings += controller_warnings(hosts, members)
     taken = frozenset(address for member in members.values() for address in member.addresses.values())
-    return Plan(
+    plan = Plan(
         _document(cluster.settings, networks, members, warnings),
         {
             host.name: _slice(cluster.settings, networks, members[host.name], host, taken)
@@ -292,6 +293,21 @@ def make_plan(
             if host.facts is not None
         },
     )
+    _check_limit(plan, hosts, play_hosts, cluster.psk_secret)
+    return plan
+
+
+def _check_limit(plan: Plan, hosts: Sequence[Host], play_hosts: Sequence[str], secret: str | None) -> None:
+    """Raise ProblemsError if the run would change what its hosts share with members outside of it."""
+    outside = {host.name for host in hosts} - set(play_hosts)
+    found = [
+        limit_problem(plan.document, plan.slices[host.name], host.facts, outside, secret)
+        for host in hosts
+        if host.facts is not None and host.name in play_hosts
+    ]
+    problems = [problem for problem in found if problem]
+    if problems:
+        raise ProblemsError(problems)
 
 
 def no_members(group: str) -> Problem:

@@ -15,7 +15,7 @@ _LEAST_FREE_BYTES = 64 * 1024 * 1024
 _OLDEST_LIBRESWAN = (4, 0)
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release_of(version: str) -> tuple[int, ...]:
     """Return the first two numbers of a package's *version*, whose epoch and revision do not matter."""
     return tuple(int(number) for number in re.findall(r"\d+", version.partition(":")[2] or version)[:2])
 
@@ -55,9 +55,9 @@ def preflight(
             )
         else:
             problems.add(message, remedy, host=host)
-    elif _release(version) < _OLDEST_LIBRESWAN:
+    elif release_of(version) < _OLDEST_LIBRESWAN:
         problems.add(f"its libreswan {version} is older than 4.0", "Update libreswan", host=host)
-    elif _release(version)[0] == 4 and facts.setup and not SETUP.items() <= facts.setup.items():
+    elif release_of(version)[0] == 4 and facts.setup and not SETUP.items() <= facts.setup.items():
         problems.append(setup_problem(host))
     if facts.esp is False:
         problems.add("its kernel has no ESP (module esp4)", "Boot a kernel that has it", host=host)
