@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.establish import ENDPOINT_SECONDS
 
 # Enough for most meshes, so that there is only one.
 _SLICE_SECONDS = 10.0
@@ -25,6 +26,16 @@ def progress(result: Mapping[str, Any]) -> str:
     ]
     more = f" and {len(missing) - _NAMES} more" if len(missing) > _NAMES else ""
     return f"{result['pairs'] - len(missing)} of {result['pairs']} pairs are up; waiting for {', '.join(names)}{more}"
+
+
+def complaints(endpoints: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a warning for each endpoint without an SA."""
+    return [
+        f"the endpoint {endpoint['name']} has no security association: {endpoint['reason'] or 'libreswan says nothing'}. "
+        "Until it has one, traffic with it is dropped"
+        for endpoint in endpoints
+        if not endpoint["established"]
+    ]
 
 
 class ActionModule(ActionBase):
@@ -49,11 +60,16 @@ class ActionModule(ActionBase):
             result.update(answer)
             begun.update(answer.get("begun", ()))
             elapsed = time.monotonic() - started
-            if not answer.get("missing") or elapsed >= timeout:
+            missing, silent = answer.get("missing"), complaints(answer.get("endpoints", ()))
+            if elapsed >= timeout or not (missing or (silent and elapsed < ENDPOINT_SECONDS)):
                 break
+            if not missing:
+                continue
             self._display.display(f"  {variables['inventory_hostname']}: {progress(answer)}")
         if "missing" in result:
             result.update(begun=sorted(begun), changed=bool(begun))
             if result["missing"]:
                 result["msg"] = progress(result)
+            for text in silent:
+                self._display.warning(f"{variables['inventory_hostname']}: {text}")
         return result

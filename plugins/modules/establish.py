@@ -7,12 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: establish
-short_description: Bring the pairs of a mesh up, and wait for them
+short_description: Bring the pairs of a mesh and connections with endpoints up, and wait for them
 description:
   - Waits until each connection with a peer has a security association. One end of each pair begins, always the same one;
     the other one only if nothing has come for twelve seconds.
   - Says on the terminal how far it is as long as it has to wait.
-  - A pair that does not come up is not a failure of this module. M(underlay.ipsec.probe) and M(underlay.ipsec.report) judge.
+  - Connections with endpoints are begun by this host, and waited for fifteen seconds at most.
+  - A pair or an endpoint that does not come up is not a failure of this module. M(underlay.ipsec.probe) and M(underlay.ipsec.report) judge.
 author:
   - underlay.ipsec contributors (@underlay-ipsec)
 extends_documentation_fragment:
@@ -51,6 +52,11 @@ options:
         description: The peer's address on the network.
         type: str
         required: true
+  endpoints:
+    description: The C(endpoints) in the part C(libreswan) of the member's slice. Only those that are to be initiated count.
+    type: list
+    elements: dict
+    default: []
   timeout:
     description: How long to wait at most, in seconds.
     type: float
@@ -82,6 +88,21 @@ begun:
   returned: success
   type: list
   elements: str
+endpoints:
+  description: The endpoints that this host brings up.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the endpoint.
+      type: str
+    established:
+      description: Whether all its connections have a security association.
+      type: bool
+    reason:
+      description: What libreswan says if not; empty if it says nothing.
+      type: str
 missing:
   description: The peers without a security association.
   returned: success
@@ -104,6 +125,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import endpoint_from
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.establish import establish
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import begins, pair_name
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import read_accounts
@@ -121,6 +143,7 @@ def argument_spec() -> dict[str, Any]:
     return {
         "member": {"type": "str", "required": True},
         "peers": {"type": "list", "elements": "dict", "required": True, "options": peer},
+        "endpoints": {"type": "list", "elements": "dict", "default": []},
         "timeout": {"type": "float", "default": 60},
         "elapsed": {"type": "float", "default": 0},
     }
@@ -142,9 +165,19 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
     own = params["member"]
     peers = {pair_name(peer["network"], own, peer["member"]): peer for peer in params["peers"]}
     ours = {name: begins(peer["network"], own, peer["member"]) for name, peer in peers.items()}
-    missing, begun = establish(ours, run, params["timeout"], elapsed=params["elapsed"])
-    waiting = [peers[name] for name in sorted(missing)]
-    accounts = read_accounts(run, time.time(), (peer["address"] for peer in waiting)) if waiting else {}
+    endpoints = [e for e in map(endpoint_from, params["endpoints"]) if e.initiate]
+    outside = {name: True for endpoint in endpoints for name in endpoint.connections}
+    missing, begun = establish(
+        {**ours, **outside}, run, params["timeout"], outside=outside, elapsed=params["elapsed"]
+    )
+    waiting = [peers[name] for name in sorted(missing & set(peers))]
+    silent = {e.name: e.address for e in endpoints if missing.intersection(e.connections)}
+    addresses = [*(peer["address"] for peer in waiting), *silent.values()]
+    accounts = read_accounts(run, time.time(), addresses) if addresses else {}
+
+    def reason(address: str) -> str:
+        return accounts[address].clause if address in accounts else ""
+
     return {
         "changed": bool(begun),
         "pairs": len(ours),
@@ -153,9 +186,17 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
             {
                 "member": peer["member"],
                 "network": peer["network"],
-                "reason": accounts[peer["address"]].clause if peer["address"] in accounts else "",
+                "reason": reason(peer["address"]),
             }
             for peer in waiting
+        ],
+        "endpoints": [
+            {
+                "name": endpoint.name,
+                "established": endpoint.name not in silent,
+                "reason": reason(endpoint.address) if endpoint.name in silent else "",
+            }
+            for endpoint in endpoints
         ],
     }
 

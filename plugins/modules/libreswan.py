@@ -112,6 +112,87 @@ options:
           mtu:
             description: The network's MTU. Not used by this module.
             type: int
+      endpoints:
+        description: Hosts that are not members, with which this host has a connection.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Name of the endpoint; part of the connections' names.
+            type: str
+            required: true
+          network:
+            description: The network whose address is this host's end.
+            type: str
+            required: true
+          address:
+            description: The endpoint's address.
+            type: str
+            required: true
+          id:
+            description: What it authenticates as, in libreswan's notation.
+            type: str
+            required: true
+          auth:
+            description: How it authenticates. The keys are in O(keys).
+            type: str
+            choices: [certificate, psk]
+            default: certificate
+          key_type:
+            description: The kind of key in its certificate.
+            type: str
+            choices: [ecdsa, rsa]
+            default: ecdsa
+          ca:
+            description: The subject of the CA of its certificate, if that is not this host's own CA.
+            type: str
+          mode:
+            description: IPsec mode.
+            type: str
+            choices: [transport, tunnel]
+            default: transport
+          local_subnets:
+            description: What is behind this host.
+            type: list
+            elements: str
+            default: []
+          remote_subnets:
+            description: What is behind the endpoint.
+            type: list
+            elements: str
+            default: []
+          ike:
+            description: Proposals for the IKE SA, in libreswan's notation.
+            type: str
+            required: true
+          esp:
+            description: Proposals for the Child SA, in libreswan's notation.
+            type: str
+            required: true
+          pfs:
+            description: Whether a key exchange goes with each renewal of the Child SA.
+            type: bool
+            default: true
+          ike_lifetime:
+            description: After how many seconds the IKE SA is renewed.
+            type: int
+          sa_lifetime:
+            description: After how many seconds the Child SA is renewed.
+            type: int
+          dpd_delay:
+            description: After how many seconds of silence the endpoint is asked whether it lives.
+            type: int
+            default: 5
+          encapsulation:
+            description: Whether ESP travels in UDP.
+            type: str
+            choices: [auto, always, never]
+            default: auto
+          initiate:
+            description: Whether this host brings the connection up by itself.
+            type: bool
+            default: true
   peers:
     description: The other ends in a mesh, as P(underlay.ipsec.mesh_peers#filter) returns them.
     type: list
@@ -135,7 +216,9 @@ options:
         type: str
         required: true
   keys:
-    description: Pre-shared keys, as P(underlay.ipsec.pair_keys#filter) returns them. They are in no output and in no diff.
+    description:
+      - Pre-shared keys, as P(underlay.ipsec.pair_keys#filter) and P(underlay.ipsec.endpoint_keys#filter) return them.
+      - They are in no output and in no diff.
     type: list
     elements: dict
     default: []
@@ -215,7 +298,9 @@ hold:
   returned: with O(stage=prepare) and O(stage=enforce)
   type: bool
 unestablished:
-  description: How many pairs of the mesh had no security association before this run, or lost it by this run.
+  description:
+    - How many pairs of the mesh, and connections with endpoints that this host brings up, had no security association
+      before this run, or lost it by this run.
   returned: with O(stage=prepare) and O(stage=enforce)
   type: int
 pending:
@@ -274,6 +359,23 @@ def argument_spec() -> dict[str, Any]:
         "cidr": {"type": "str", "required": True},
         "mtu": {"type": "int"},
     }
+    endpoint = {
+        **{name: {"type": "str", "required": True} for name in ("name", "network", "address", "id")},
+        "auth": {"type": "str", "choices": ["certificate", "psk"], "default": "certificate"},
+        "key_type": {"type": "str", "choices": ["ecdsa", "rsa"], "default": "ecdsa", "no_log": False},
+        "ca": {"type": "str"},
+        "mode": {"type": "str", "choices": ["transport", "tunnel"], "default": "transport"},
+        "local_subnets": {"type": "list", "elements": "str", "default": []},
+        "remote_subnets": {"type": "list", "elements": "str", "default": []},
+        "ike": {"type": "str", "required": True},
+        "esp": {"type": "str", "required": True},
+        "pfs": {"type": "bool", "default": True},
+        "ike_lifetime": {"type": "int"},
+        "sa_lifetime": {"type": "int"},
+        "dpd_delay": {"type": "int", "default": 5},
+        "encapsulation": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
+        "initiate": {"type": "bool", "default": True},
+    }
     settings = {
         "topology": {"type": "str", "choices": ["opportunistic", "mesh"], "default": "opportunistic"},
         "member": {"type": "str", "default": ""},
@@ -283,6 +385,7 @@ def argument_spec() -> dict[str, Any]:
         "ike": {"type": "str", "required": True},
         "esp": {"type": "str", "required": True},
         "networks": {"type": "list", "elements": "dict", "required": True, "options": network},
+        "endpoints": {"type": "list", "elements": "dict", "default": [], "options": endpoint},
     }
     peer = {name: {"type": "str", "required": True} for name in ("network", "member", "fqdn", "address")}
     key = {
@@ -328,6 +431,8 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
             "libreswan is not installed: run the role underlay.ipsec.libreswan, which installs it"
         )
     settings = render.settings_from(params["settings"], params["peers"])
+    if params["enforcement"] == "clear":
+        settings = replace(settings, endpoints=())
     stage = params["stage"]
     if stage in ("hold", "release"):
         return _pause(run, settings, stage, params["hold_seconds"], check=check)
@@ -350,15 +455,16 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
             pause.drop_shunts(settings.networks, run)
         elif result["service"] in ("started", "restarted"):
             pause.hold(settings.networks, run, _ORDER_SECONDS, lower_only=True, action="allow")
-    pairs = {name for name in names if is_pair(name)}
-    ended = pairs if result["service"] in ("started", "restarted") else {*result["connections"]["added"]}
+    awaited = {name for e in rendered.endpoints if e.initiate for name in e.connections}
+    awaited |= set(names) & groups.keys()
+    ended = awaited if result["service"] in ("started", "restarted") else {*result["connections"]["added"]}
     established = (observed.loaded.established if observed.loaded else frozenset()) - ended
     return {
         **result,
         "enforced": sorted(name for name, group in groups.items() if group == "private"),
         "pending": bool(waiting) or any(group != params["enforcement"] for group in groups.values()),
         "hold": bool(switching) or not settings.mesh,
-        "unestablished": len(pairs - established),
+        "unestablished": len(awaited - established),
     }
 
 

@@ -51,7 +51,7 @@ options:
     type: str
     default: underlay-ca
   remove_ca:
-    description: With O(state=absent), delete the CA certificate too.
+    description: With O(state=absent), delete the CA certificate too, and those that are trusted for endpoints.
     type: bool
     default: false
   nss_dir:

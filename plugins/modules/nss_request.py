@@ -77,6 +77,13 @@ options:
     description: The nickname in NSS of the CA certificate.
     type: str
     default: underlay-ca
+  authorities:
+    description:
+      - The CA certificates in PEM that are trusted besides, for endpoints. Their nicknames begin with O(ca_nickname) and a
+        plus sign; others with such a nickname are deleted.
+    type: list
+    elements: str
+    default: []
   nss_dir:
     description: The directory of the NSS database. By default that of the installed libreswan.
     type: path
@@ -177,6 +184,7 @@ def argument_spec() -> dict[str, Any]:
         "certificate": {"type": "dict", "required": True, "options": certificate},
         "ca_certificate": {"type": "str"},
         "ca_nickname": {"type": "str", "default": "underlay-ca"},
+        "authorities": {"type": "list", "elements": "str", "default": []},
         "nss_dir": {"type": "path"},
         "force": {"type": "bool", "default": False},
     }
@@ -200,6 +208,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     wanted = member.Wanted.from_slice(params["certificate"])
     pem = params["ca_certificate"]
     authority = certificate_from_pem(pem) if pem else None
+    others = [certificate_from_pem(text) for text in params["authorities"]]
     real = CertutilDatabase(host_runner(), params["nss_dir"] or default_directory())
     with real.opened(create=not check) as existed:
         before = real.content() if existed else Content()
@@ -209,6 +218,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         reason: str | None = "there is no CA yet"
         if authority:
             member.repair(db, wanted, authority, params["ca_nickname"], now)
+            member.trust_others(db, others, params["ca_nickname"])
             after = db.content()
             reason = member.fault(after, wanted.nickname, wanted, authority, now)
             if reason is None and params["force"]:
@@ -224,7 +234,12 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         elif not check:
             csr = member.ensure_request(real, record, wanted).pem
         after = db.content()
-    shown = (wanted.nickname, params["ca_nickname"])
+    listed = {entry.nickname for content in (before, after) for entry in content.entries}
+    shown = (
+        wanted.nickname,
+        params["ca_nickname"],
+        *sorted(name for name in listed if name.startswith(f"{params['ca_nickname']}+")),
+    )
     foretold: dict[str, Any] = describe(after, shown)
     if reason is not None:
         foretold["request"] = {

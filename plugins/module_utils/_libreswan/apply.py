@@ -22,6 +22,10 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Ipse
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import write_atomically
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import (
+    is_endpoint,
+    replaced_by,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, parse
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import read_policies
@@ -71,7 +75,7 @@ class Delta:
     add: tuple[str, ...] = ()
     """Connections to load, in the order of the plan; a loaded one is replaced."""
     exceptions: Mapping[str, str] = field(default_factory=dict)
-    """Those of ``add`` that are exceptions from a group → the CIDR whose SAs end in their favour."""
+    """Those of ``add`` that are exceptions from a group, or hosts taken out of one → the CIDR whose SAs end in their favour."""
     secrets: bool = False
     """Whether pluto has to read the pre-shared keys again."""
     certificates: bool = False
@@ -120,9 +124,9 @@ def delta(
         return Delta(write, remove, enable=enable, start=serve)
     wanted, present = _sections(files), _sections(observed.files)
     journal = observed.journal or Journal()
-    renewed = {name for name in reload if is_pair(name)}
-    forced = journal.connections | set(reload) - renewed
     before, after = _entries(observed.files), _entries(files)
+    renewed = {name for name in reload if is_pair(name)} if not after else set()
+    forced = journal.connections | set(reload) - renewed
     changed = {
         name
         for name, section in wanted.items()
@@ -143,6 +147,11 @@ def delta(
     replaced = (target for name in (*delete, *add) for target in loaded.targets_of(name))
     terminate = {target for target in (*leaving, *replaced) if target in loaded.routed}
     exceptions = {name: cidr for name in wanted if (cidr := render.exception_of(wanted[name]))}
+    outside = {
+        name: cidr
+        for name in wanted
+        if is_endpoint(name) and (cidr := replaced_by(render.keywords(wanted[name])))
+    }
     trapped = {name for name in wanted if is_pair(name) and _auto(wanted[name]) == "ondemand"}
     return Delta(
         write,
@@ -150,7 +159,7 @@ def delta(
         terminate=tuple(sorted(terminate)),
         delete=delete,
         add=add,
-        exceptions={name: cidr for name, cidr in exceptions.items() if name in add and after},
+        exceptions={name: cidr for name, cidr in {**exceptions, **outside}.items() if name in add and after},
         secrets=observed.files.get(render.SECRETS_FILE) != files.get(render.SECRETS_FILE)
         or bool(observed.journal),
         certificates=bool(renewed),
@@ -199,7 +208,8 @@ def useless(loaded: Loaded, outbound: Collection[str]) -> tuple[IkeSa, ...]:
     """
 
     def carries(sa: IkeSa) -> bool:
-        return sa.peer in loaded.protected and sa.peer in outbound
+        # An endpoint's policies may be for subnets behind it.
+        return sa.peer in loaded.protected and (sa.peer in outbound or is_endpoint(sa.target))
 
     def on_the_way(sa: IkeSa) -> bool:
         return sa.peer not in loaded.protected and not sa.established

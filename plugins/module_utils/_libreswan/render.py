@@ -30,6 +30,12 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connecti
     Connection,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import (
+    Endpoint,
+    Own,
+    endpoint_connections,
+    endpoint_from,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import (
     AUTO,
     Peer,
@@ -116,6 +122,7 @@ class Settings:
     """By which peers of a mesh know the host."""
     peers: tuple[Peer, ...] = ()
     """The other ends in a mesh."""
+    endpoints: tuple[Endpoint, ...] = ()
 
     @property
     def mesh(self) -> bool:
@@ -166,6 +173,7 @@ def settings_from(data: Mapping[str, Any], peers: Iterable[Mapping[str, Any]] = 
         member=data["member"],
         fqdn=data["fqdn"],
         peers=tuple(Peer(peer["network"], peer["member"], peer["fqdn"], peer["address"]) for peer in peers),
+        endpoints=tuple(map(endpoint_from, data.get("endpoints", ()))),
     )
 
 
@@ -290,10 +298,12 @@ def _policy(entries: Sequence[str]) -> str:
 def _of_network(
     settings: Settings, network: Network, dialect: Dialect, enforcement: Mapping[str, str]
 ) -> tuple[Connection, ...]:
+    endpoints = _endpoints(settings, network, dialect)
     if not settings.mesh:
         return (
             *(_group(settings, network, group, dialect) for group in GROUPS),
             *(_exception(network, entry) for entry in sorted(set(network.clear))),
+            *endpoints,
         )
     pairs = settings.pairs(network)
     return (
@@ -304,6 +314,17 @@ def _of_network(
         ),
         # Without a port it would be for an address that no pair is for, and that is in clear anyway.
         *(_exception(network, entry) for entry in sorted(set(network.clear)) if " " in entry),
+        *endpoints,
+    )
+
+
+def _endpoints(settings: Settings, network: Network, dialect: Dialect) -> tuple[Connection, ...]:
+    own = Own(network.address, network.family, settings.fqdn, settings.certificate, settings.authby)
+    return tuple(
+        connection
+        for endpoint in settings.endpoints
+        if endpoint.network == network.name
+        for connection in endpoint_connections(endpoint, own, dialect)
     )
 
 

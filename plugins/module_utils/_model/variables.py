@@ -27,17 +27,20 @@ PREFIX = "ipsec_"
 HOST_VARIABLES = frozenset({"ipsec_addresses", "ipsec_fqdn"})
 """The variables that may differ between members; all others are the cluster's."""
 
-_SECRETS = frozenset({"ipsec_ca_passphrase", "ipsec_psk_secret"})
+# ipsec_endpoints has keys in it.
+_SECRETS = frozenset({"ipsec_ca_passphrase", "ipsec_psk_secret", "ipsec_endpoints"})
 _PASSPHRASE_MINIMUM = 8
 # What is derived from it is no stronger than itself: 32 random characters of Base64 are 192 bits.
 _PSK_SECRET_MINIMUM = 32
 _LONGEST_VALIDITY_DAYS = 36500
 
-_NOT_YET = frozenset({"ipsec_vips", "ipsec_endpoints", "ipsec_firewall", "ipsec_fail_closed"})
+_NOT_YET = frozenset({"ipsec_vips", "ipsec_firewall", "ipsec_fail_closed"})
 _NOT_YET_VALUES: Mapping[str, str] = {"ipsec_state": "absent"}
 
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}")
+# Connections with endpoints have it where those of a mesh have their network.
+_RESERVED_NETWORK_NAME = "endpoint"
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LONGEST_COMMON_NAME = 64
 
@@ -197,6 +200,12 @@ def _network(raw: Mapping[str, Any], variable: str, encapsulation: str, problems
         problems.add(
             f"{name!r} cannot be part of a connection's name",
             "Use up to 20 lower-case letters, digits, dashes and underscores",
+            variable=f"{variable}.name",
+        )
+    elif name == _RESERVED_NETWORK_NAME:
+        problems.add(
+            f"{name!r} is what connections with endpoints are called",
+            "Give the network another name",
             variable=f"{variable}.name",
         )
     cidr = parse_cidr(raw["cidr"], f"{variable}.cidr", problems)
@@ -390,6 +399,8 @@ class Cluster:
     """Those of ipsec_clear, each with the name of its place."""
     encapsulation: str
     """What networks that do not say otherwise have."""
+    endpoints: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    """The typed value of ipsec_endpoints, see `endpoints.read_endpoints`."""
     psk_secret: str | None = field(default=None, repr=False)
     """What the keys of pairs are derived from; it is not for the plan."""
 
@@ -421,7 +432,14 @@ def read_cluster(hosts: Sequence[Host], group: str, specs: Mapping[str, Spec], p
             cert_renew_before_days=values["ipsec_cert_renew_before_days"],
             exempt_controller=values["ipsec_exempt_controller"],
         )
-    return Cluster(settings, networks, exceptions, encapsulation, values["ipsec_psk_secret"])
+    return Cluster(
+        settings,
+        networks,
+        exceptions,
+        encapsulation,
+        endpoints=values["ipsec_endpoints"] or (),
+        psk_secret=values["ipsec_psk_secret"],
+    )
 
 
 def read_fqdns(hosts: Sequence[Host], specs: Mapping[str, Spec], problems: Problems) -> dict[str, str]:

@@ -13,6 +13,7 @@ checked, and only then are the nicknames swapped.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -115,6 +116,20 @@ def trust_authority(db: Database, authority: Certificate, nickname: str) -> None
         db.set_trust(found, AUTHORITY_TRUST)
 
 
+def trust_others(db: Database, authorities: Iterable[Certificate], nickname: str) -> None:
+    """Have exactly *authorities* trusted besides the CA with *nickname*, which comes first in theirs.
+
+    What is in the database under a nickname of somebody else's stays that.
+    """
+    # No member's certificate has a plus sign in its nickname.
+    wanted = {f"{nickname}+{authority.fingerprint[:16]}": authority for authority in authorities}
+    for entry in db.content().entries:
+        if entry.nickname.startswith(f"{nickname}+") and entry.nickname not in wanted:
+            remove(db, entry.nickname)
+    for place, authority in wanted.items():
+        trust_authority(db, authority, place)
+
+
 def ensure_request(db: CertutilDatabase, record: PendingFile, wanted: Wanted) -> Request:
     """Return a request for *wanted*: that of an interrupted run if it still serves, else a new one."""
     content = db.content()
@@ -207,6 +222,7 @@ def uninstall(db: Database, nickname: str, authority_nickname: str | None) -> No
         remove(db, each)
     if authority_nickname is not None:
         remove(db, authority_nickname)
+        trust_others(db, (), authority_nickname)
 
 
 def remove(db: Database, nickname: str, keep: Certificate | None = None) -> None:

@@ -22,6 +22,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster impo
     Problems,
     Settings,
 )
+from ansible_collections.underlay.ipsec.plugins.module_utils._model.endpoints import Endpoint, read_endpoints
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.typed import Spec
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.variables import (
     check_names,
@@ -37,6 +38,11 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._plan.addresses imp
     literal_address,
     member_addresses,
     stray,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._plan.endpoints import (
+    authorities_of,
+    endpoints_document,
+    endpoints_of,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.exceptions import (
     clear_members,
@@ -83,7 +89,11 @@ def _network_document(network: Network, members: Sequence[Member], settings: Set
 
 
 def _document(
-    settings: Settings, networks: Sequence[Network], members: Mapping[str, Member], warnings: Sequence[str]
+    settings: Settings,
+    networks: Sequence[Network],
+    members: Mapping[str, Member],
+    endpoints: Sequence[Endpoint],
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
     state = {
         "version": VERSION,
@@ -99,13 +109,19 @@ def _document(
             }
             for name, member in members.items()
         },
+        "endpoints": endpoints_document(endpoints),
     }
     digest = hashlib.sha256(json.dumps(state, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     return {**state, "digest": digest, "warnings": list(warnings)}
 
 
 def _slice(
-    settings: Settings, networks: Sequence[Network], member: Member, host: Host, taken: frozenset[Any]
+    settings: Settings,
+    networks: Sequence[Network],
+    member: Member,
+    host: Host,
+    taken: frozenset[Any],
+    endpoints: Sequence[Endpoint],
 ) -> dict[str, Any]:
     controller = host.facts.controller_address if host.facts and settings.exempt_controller else None
     if controller in taken:
@@ -147,6 +163,7 @@ def _slice(
         }
         if nickname
         else None,
+        "authorities": authorities_of(member.name, endpoints),
         "libreswan": {
             "topology": settings.topology,
             "member": member.name,
@@ -156,6 +173,7 @@ def _slice(
             "ike": settings.ike,
             "esp": settings.esp,
             "networks": on_networks,
+            "endpoints": endpoints_of(member.name, endpoints),
         },
     }
 
@@ -217,6 +235,22 @@ def _check_controller(hosts: Sequence[Host], networks: Sequence[Network], proble
             )
 
 
+def _check_controller_is_no_endpoint(
+    hosts: Sequence[Host], endpoints: Sequence[Endpoint], problems: Problems
+) -> None:
+    """Find endpoints that Ansible connects from: they are to be in clear, and are not."""
+    for host in hosts:
+        for endpoint in endpoints:
+            address = host.facts.controller_address if host.facts else None
+            if host.name in endpoint.members and address == endpoint.address:
+                problems.add(
+                    f"Ansible connects from the endpoint {endpoint.name!r} ({address}), and would lose the host if that does not authenticate",
+                    "Take the host out of the endpoint's members, or set ipsec_exempt_controller to false",
+                    variable="ipsec_endpoints",
+                    host=host.name,
+                )
+
+
 def make_plan(
     hosts: Sequence[Host],
     group: str,
@@ -274,6 +308,12 @@ def make_plan(
             )
     if cluster.settings is not None and cluster.settings.exempt_controller:
         _check_controller(hosts, networks or (), problems)
+    endpoints: tuple[Endpoint, ...] = ()
+    if networks is not None:
+        known = [Member(name, fqdns.get(name, ""), addresses.get(name, {})) for name in sorted(names)]
+        endpoints = read_endpoints(cluster.endpoints, cluster.settings, networks, known, problems)
+    if cluster.settings is not None and cluster.settings.exempt_controller:
+        _check_controller_is_no_endpoint(hosts, endpoints, problems)
     if problems or cluster.settings is None or networks is None:
         raise ProblemsError(problems)
 
@@ -286,9 +326,9 @@ def make_plan(
         warnings += controller_warnings(hosts, members)
     taken = frozenset(address for member in members.values() for address in member.addresses.values())
     plan = Plan(
-        _document(cluster.settings, networks, members, warnings),
+        _document(cluster.settings, networks, members, endpoints, warnings),
         {
-            host.name: _slice(cluster.settings, networks, members[host.name], host, taken)
+            host.name: _slice(cluster.settings, networks, members[host.name], host, taken, endpoints)
             for host in hosts
             if host.facts is not None
         },

@@ -45,12 +45,15 @@ class Host:
         assert opened.authority is not None
         self.ca_certificate: str | None = opened.authority.pem
 
-    def request(self, *, check: bool = False, force: bool = False, **changes: Any) -> dict[str, Any]:
+    def request(
+        self, *, check: bool = False, force: bool = False, authorities: Sequence[str] = (), **changes: Any
+    ) -> dict[str, Any]:
         """Run nss_request; *changes* are to the slice."""
         params = {
             "certificate": pki.slice_certificate(**changes),
             "ca_certificate": self.ca_certificate,
             "ca_nickname": "underlay-ca",
+            "authorities": list(authorities),
             "nss_dir": str(self.nss_dir),
             "force": force,
         }

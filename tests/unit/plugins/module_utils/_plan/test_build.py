@@ -515,6 +515,7 @@ def test_document() -> None:
             }
             for number in (1, 2, 3)
         },
+        "endpoints": [],
         "warnings": [],
     }
     assert len(document["digest"]) == 64
@@ -538,6 +539,7 @@ def test_slice() -> None:
             "validity_days": 1825,
             "renew_before_days": 183,
         },
+        "authorities": [],
         "libreswan": {
             "topology": "opportunistic",
             "member": "h1",
@@ -559,6 +561,7 @@ def test_slice() -> None:
                     "clear": [],
                 }
             ],
+            "endpoints": [],
         },
     }
 

@@ -1,0 +1,104 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the plan says about endpoints, and the keys that a member shares with them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._model.endpoints import Endpoint
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss import der
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import Certificate
+
+# What pluto 4.10 and 5.2 know by name.
+_ATTRIBUTES = {
+    "2.5.4.3": "CN",
+    "2.5.4.5": "serialNumber",
+    "2.5.4.6": "C",
+    "2.5.4.7": "L",
+    "2.5.4.8": "ST",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+    "0.9.2342.19200300.100.1.25": "DC",
+    "1.2.840.113549.1.9.1": "E",
+}
+
+
+def endpoints_document(endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
+    """Return the endpoints as plan.json has them: without secrets."""
+    return [{**_of_endpoint(endpoint), "members": list(endpoint.members)} for endpoint in endpoints]
+
+
+def endpoints_of(member: str, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
+    """Return the endpoints of *member* as its slice has them: without secrets."""
+    return [_of_endpoint(endpoint) for endpoint in endpoints if member in endpoint.members]
+
+
+def authorities_of(member: str, endpoints: Sequence[Endpoint]) -> list[str]:
+    """Return in PEM the CAs, other than the cluster's own, that *member* needs for its endpoints."""
+    found = {
+        endpoint.authority.fingerprint: endpoint.authority
+        for endpoint in endpoints
+        if member in endpoint.members and endpoint.authority
+    }
+    return [found[fingerprint].pem for fingerprint in sorted(found)]
+
+
+def endpoint_keys(
+    plan: Mapping[str, Any], member: str, endpoints: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the keys that *member* shares with endpoints, for the module libreswan.
+
+    *endpoints* is the variable ``ipsec_endpoints``, which the plan was made from: the keys are only there.
+    """
+    psks = {str(endpoint["name"]): str(endpoint["psk"]) for endpoint in endpoints if endpoint.get("psk")}
+    own = f"@{plan['members'][member]['fqdn']}"
+    return [
+        {"ids": [own, endpoint["id"]], "psk": psks[endpoint["name"]]}
+        for endpoint in plan["endpoints"]
+        if endpoint["auth"] == "psk" and member in endpoint["members"]
+    ]
+
+
+def distinguished_name(certificate: Certificate) -> str:
+    """Return the subject of *certificate* so that pluto reads from it what is in there."""
+    return ", ".join(
+        _attribute(*attribute.expect(der.SEQUENCE).children())
+        for relative in der.read(certificate.subject_name).children()
+        for attribute in relative.expect(der.SET).children()
+    )
+
+
+def _attribute(kind: der.Element, value: der.Element) -> str:
+    oid, text = kind.oid(), value.text()
+    if oid not in _ATTRIBUTES or not text.isascii() or not text.isprintable():
+        return f"{_ATTRIBUTES.get(oid, oid)}=#{value.encoded.hex()}"
+    # A backslash and two digits is a byte: the file's own syntax sees nothing of it.
+    safe = re.sub(r"[^A-Za-z0-9 .:@()_-]", lambda found: f"\\{ord(found[0]):02x}", text)
+    return f"{_ATTRIBUTES[oid]}={safe}"
+
+
+def _of_endpoint(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "name": endpoint.name,
+        "network": endpoint.network,
+        "address": str(endpoint.address),
+        "id": endpoint.id,
+        "auth": endpoint.auth,
+        "key_type": endpoint.key_type,
+        "ca": distinguished_name(endpoint.authority) if endpoint.authority else None,
+        "mode": endpoint.mode,
+        "local_subnets": [str(cidr) for cidr in endpoint.local_subnets],
+        "remote_subnets": [str(cidr) for cidr in endpoint.remote_subnets],
+        "ike": endpoint.ike,
+        "esp": endpoint.esp,
+        "pfs": endpoint.pfs,
+        "ike_lifetime": endpoint.ike_lifetime,
+        "sa_lifetime": endpoint.sa_lifetime,
+        "dpd_delay": endpoint.dpd_delay,
+        "encapsulation": endpoint.encapsulation,
+        "initiate": endpoint.initiate,
+    }
