@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, render
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import Loaded
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import Loaded, parse
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._libreswan.meshes import (
     DATA,
@@ -261,6 +261,40 @@ def test_keys_are_not_validated_in_a_file_of_their_own() -> None:
     host = Host()
     apply.validate(host, {**PRIVATE, **KEYS})
     assert [SECRET in text for text in host.batches] == [False]
+
+
+# What pluto has loaded.
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+@pytest.mark.parametrize("version", ["4.10", "5.2"])
+def test_loaded_is_read_alike_from_both_generations(version: str) -> None:
+    status, showstates = (
+        (SAMPLES / f"mesh-{name}-{version}.txt").read_text(encoding="utf-8")
+        for name in ("status", "showstates")
+    )
+    loaded = parse(status, showstates)
+    assert loaded.routed == {
+        "underlay-data+h1+h2": True,
+        "underlay-data-clear-10.88.0.0-24-tcp-0-22": True,
+        "underlay-data-clear-10.88.0.0-24-tcp-22-0": True,
+        "underlay-six+h1+h2": True,
+    }
+    assert loaded.connections == set(loaded.routed)
+    assert loaded.established == {"underlay-data+h1+h2", "underlay-six+h1+h2"}
+
+
+def test_policy_of_a_pair_counts_only_if_it_outlives_its_sa() -> None:
+    """5.2, before the pair is in force: the SA has a policy, and takes it along."""
+    status = f"""\
+"{pair(2)}": 10.88.0.1[@h1]...10.88.0.2[@h2]; routed-tunnel; my_ip=unset; their_ip=unset;
+"{pair(2)}":   policy: IKEv2+ECDSA+ENCRYPT+TRANSPORT+PFS+IKE_FRAG_ALLOW+ESN_NO+ESN_YES;
+"""
+    loaded = parse(status, "")
+    assert loaded.routed == {pair(2): False}
+    converged = replace(observed(files(mesh(2), "private")), loaded=loaded)
+    assert apply.delta(converged, files(mesh(2), "private")).route == (pair(2),)
 
 
 # The batch.

@@ -17,9 +17,9 @@ FILES = {"status": "status", "showstates": "showstates", "trafficstatus": "traff
 BOTH = pytest.mark.parametrize(("version", "own"), [("4.10", "10.88.0.11"), ("5.2", "10.88.0.13")])
 
 
-def pluto(version: str) -> Any:
+def pluto(version: str, topology: str = "") -> Any:
     def run(argv: list[str], **_options: object) -> Completed:
-        path = SAMPLES / f"{FILES[argv[2][2:]]}-{version}.txt"
+        path = SAMPLES / f"{topology}{FILES[argv[2][2:]]}-{version}.txt"
         return Completed(tuple(argv), 0, path.read_text(encoding="utf-8"), "")
 
     return run
@@ -149,6 +149,78 @@ def test_shunts(version: str, source: str, reason: str) -> None:
         "action": "pass",
         "reason": reason,
     } in shunts
+
+
+@pytest.mark.parametrize(
+    ("version", "own", "peer", "spis"),
+    [("4.10", "1", "2", ("0x845c8f79", "0x67417637")), ("5.2", "2", "1", ("0x67417637", "0x845c8f79"))],
+)
+def test_pair_of_a_mesh(version: str, own: str, peer: str, spis: tuple[str, str]) -> None:
+    """Whose states name no peer: the connection does."""
+    info = status.read_info(pluto(version, "mesh-"))
+    found = {connection["name"]: connection for connection in info["connections"]}
+    assert found["underlay-data+h1+h2"] == {
+        "name": "underlay-data+h1+h2",
+        "instance": None,
+        "local": f"10.88.0.1{own}",
+        "remote": f"10.88.0.1{peer}",
+        "peer_id": f"@h{peer}",
+        "routed": True,
+        "trapped": True,
+        "type": "transport",
+        "role": "connection",
+        "opportunistic": False,
+        "failure": None,
+    }
+    assert found["underlay-six+h1+h2"]["remote"] == f"fd88::1{peer}"
+    assert found["underlay-data-clear-10.88.0.0-24-tcp-0-22"]["type"] == "pass"
+    sas = [(sa["name"], sa["instance"], sa["established"]) for sa in info["ike_sas"]]
+    assert sas == [("underlay-data+h1+h2", None, True), ("underlay-six+h1+h2", None, True)]
+    assert info["child_sas"][0] == {
+        "serial": 3,
+        "name": "underlay-data+h1+h2",
+        "instance": None,
+        "peer": None,
+        "state": "ESTABLISHED_CHILD_SA",
+        "established": True,
+        "newest": True,
+        "ike_serial": 1,
+        "spi_out": spis[0],
+        "spi_in": spis[1],
+        "bytes_in": 384,
+        "bytes_out": 384,
+        "peer_id": f"@h{peer}",
+    }
+    assert info["shunts"] == []
+
+
+WORDS4 = "IKEv2+ECDSA+ENCRYPT+PFS+UP+IKE_FRAG_ALLOW+ESN_NO+ESN_YES"
+WORDS5 = "IKEv2+ECDSA+ENCRYPT+TRANSPORT+PFS{}+IKE_FRAG_ALLOW+ESN_NO+ESN_YES"
+
+
+@pytest.mark.parametrize(
+    ("routing", "words", "routed", "trapped"),
+    [
+        ("unrouted; eroute owner: #0", WORDS4, False, False),
+        ("prospective erouted; eroute owner: #0", WORDS4, True, True),
+        ("erouted; eroute owner: #6", WORDS4, True, True),
+        ("fail erouted; eroute owner: #0", f"{WORDS4}+failurePASS", True, False),
+        ("unrouted; my_ip=unset", WORDS5.format(""), False, False),
+        ("routed-ondemand; my_ip=unset", WORDS5.format("+ROUTE"), True, True),
+        ("routed-tunnel; my_ip=unset", WORDS5.format("+ROUTE"), True, True),
+        ("routed-tunnel; my_ip=unset", WORDS5.format(""), True, False),
+        ("routed-failure; my_ip=unset", f"{WORDS5.format('')}+failurePASS", True, False),
+    ],
+)
+def test_policy_that_outlives_the_sa_of_its_pair(
+    routing: str, words: str, routed: bool, trapped: bool
+) -> None:
+    """A policy that is there for the SA alone goes with it in 5.x; 4.x puts a trap in its place."""
+    (found,) = status.parse_connections(
+        f'"underlay-data+h1+h2": 10.88.0.11[@h1]...10.88.0.12[@h2]; {routing};\n'
+        f'"underlay-data+h1+h2":   policy: {words};\n'
+    )
+    assert (found["routed"], found["trapped"]) == (routed, trapped)
 
 
 def test_half_open_states() -> None:
