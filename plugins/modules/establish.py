@@ -173,7 +173,11 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
     waiting = [peers[name] for name in sorted(missing & set(peers))]
     silent = {e.name: e.address for e in endpoints if missing.intersection(e.connections)}
     addresses = [*(peer["address"] for peer in waiting), *silent.values()]
-    accounts = read_accounts(run, time.time(), addresses) if addresses else {}
+    named = {
+        **{name: peer["address"] for name, peer in peers.items()},
+        **{name: endpoint.address for endpoint in endpoints for name in endpoint.connections},
+    }
+    accounts = read_accounts(run, time.time(), addresses, named) if addresses else {}
 
     def reason(address: str) -> str:
         return accounts[address].clause if address in accounts else ""

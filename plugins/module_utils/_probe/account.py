@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
@@ -19,6 +19,8 @@ _LINES = 20000
 _EPISODE_SECONDS = 60.0
 
 _LINE = re.compile(r"^(?P<time>\d+\.\d+) \S+ pluto\[\d+\]: (?P<text>.*)$")
+_CONNECTION = re.compile(r'"(?P<name>[^"]+)"')
+_NONE: Mapping[str, str] = {}
 _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*")
 
 # The first that fits wins: what is known precisely comes before what merely follows from it.
@@ -65,10 +67,13 @@ class Account:
     clause: str
 
 
-def read_accounts(run: Runner, now: float, peers: Iterable[str]) -> dict[str, Account]:
+def read_accounts(
+    run: Runner, now: float, peers: Iterable[str], connections: Mapping[str, str] = _NONE
+) -> dict[str, Account]:
     """Return what the journal of the last three minutes says about each of *peers*' addresses.
 
-    *now* is Unix time. Without a journal there are no accounts, which is no error.
+    *connections* is the name of a connection with one peer → that peer: lines about it need not
+    name the address. *now* is Unix time. Without a journal there are no accounts, which is no error.
     """
     done = run(
         [
@@ -77,18 +82,25 @@ def read_accounts(run: Runner, now: float, peers: Iterable[str]) -> dict[str, Ac
         ],
         check=False,
     )  # fmt: skip
-    return parse_accounts(done.stdout, peers)
+    return parse_accounts(done.stdout, peers, connections)
 
 
-def parse_accounts(text: str, peers: Iterable[str]) -> dict[str, Account]:
-    """Return the last thing that went wrong with each of *peers*, from ``journalctl --output=short-unix``."""
+def parse_accounts(
+    text: str, peers: Iterable[str], connections: Mapping[str, str] = _NONE
+) -> dict[str, Account]:
+    """Return the last thing that went wrong with each of *peers*, from ``journalctl --output=short-unix``.
+
+    *connections* is as in `read_accounts`.
+    """
     wanted = {ipaddress.ip_address(peer): peer for peer in peers}
     found: dict[str, list[tuple[float, int, Account]]] = {}
     for line in text.splitlines():
         parsed = _LINE.match(line)
         finding = _finding(parsed["text"]) if parsed else None
         if parsed and finding:
-            for address in set(_ADDRESS.findall(parsed["text"])):
+            named = _CONNECTION.match(parsed["text"])
+            known = connections.get(named["name"]) if named else None
+            for address in {known} if known else set(_ADDRESS.findall(parsed["text"])):
                 normal = _normal(address)
                 peer = wanted.get(normal) if normal else None
                 if peer:
