@@ -477,6 +477,63 @@ def test_passphrase_is_nowhere() -> None:
     assert not any(secret in problem_text(faults(hosts)) for secret in (PASSPHRASE, "sesame"))
 
 
+PSK_VARIABLES = {**MESH_PSK, "ipsec_ca_passphrase": None}
+
+
+def test_psk_needs_no_passphrase_and_no_certificate() -> None:
+    made = plan(cluster(PSK_VARIABLES))
+    assert (made.document["topology"], made.document["auth"]) == ("mesh", "psk")
+    part = made.slices["h1"]
+    assert part["certificate"] is None
+    assert {key: part["libreswan"][key] for key in ("topology", "certificate", "authby", "fqdn")} == {
+        "topology": "mesh",
+        "certificate": None,
+        "authby": "secret",
+        "fqdn": "h1",
+    }
+
+
+def test_mesh_with_certificates() -> None:
+    part = plan(cluster({"ipsec_topology": "mesh"})).slices["h1"]["libreswan"]
+    assert (part["topology"], part["authby"], part["certificate"]) == ("mesh", "ecdsa", "underlay-h1")
+
+
+def test_psk_secret_is_nowhere() -> None:
+    made = plan(cluster(PSK_VARIABLES))
+    assert SECRET not in as_json(made.document) + as_json(made.slices)
+    other = plan(cluster({**PSK_VARIABLES, "ipsec_psk_secret": SECRET[::-1]}))
+    assert (other.document, other.slices) == (made.document, made.slices)
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["another secret that is long enough", "sesame", "", 5318008, ["sesame"], {"sesame": "sesame"}, None],
+)
+def test_psk_secret_is_in_no_problem(other: Any) -> None:
+    found = faults([host(1, PSK_VARIABLES), host(2, {**PSK_VARIABLES, "ipsec_psk_secret": other})])
+    assert any(
+        problem.variable == "ipsec_psk_secret" and problem.message.startswith("it differs between members")
+        for problem in found
+    )
+    text = problem_text(found)
+    assert not any(secret in text for secret in (SECRET, "sesame", "5318008", "another secret"))
+
+
+@pytest.mark.parametrize("value", ["sesame", 5318008, ["sesame"], {"sesame": "sesame"}, True])
+def test_psk_secret_that_is_wrong_is_not_shown(value: Any) -> None:
+    found = faults(cluster({**PSK_VARIABLES, "ipsec_psk_secret": value}))
+    assert [problem.variable for problem in found] == ["ipsec_psk_secret"]
+    assert not any(secret in problem_text(found) for secret in ("sesame", "5318008"))
+
+
+def test_slice_of_a_mesh_does_not_grow_with_the_cluster() -> None:
+    def size(count: int) -> int:
+        hosts = [host(number, PSK_VARIABLES) for number in range(1, count + 1)]
+        return len(json.dumps(plan(hosts).slices["h1"]))
+
+    assert size(2) == size(200)
+
+
 def test_document() -> None:
     document = plan(cluster(networks({**DATA, "clear": ["10.88.0.254"]}, STORAGE))).document
     assert document == {
@@ -646,6 +703,7 @@ def test_controller_that_is_a_member_is_not_exempt() -> None:
         ({}, GATEWAY, False),
         ({"ipsec_exempt_controller": False}, GATEWAY, True),
         ({"ipsec_enforcement": "private-or-clear"}, "10.77.0.254", False),
+        ({"ipsec_topology": "mesh"}, "10.77.0.254", False),
         (networks(STORAGE), "10.77.0.254", False),
     ],
 )
