@@ -401,6 +401,10 @@ def _live(change: Delta, run: Runner, sections: Mapping[str, str]) -> None:
         run(["ipsec", "whack", "--rereadsecrets"])
     if change.certificates:
         run(["ipsec", "whack", "--rereadcerts"])
+    if any(is_endpoint(name) and "rightca" in render.keywords(sections[name]) for name in change.add):
+        # Its CA may be new, and pluto keeps the ones it knows until five minutes pass without an
+        # authentication. This is what then happens, and --rereadcerts on 4.x does not do.
+        run(["ipsec", "whack", "--impair", "trigger:EVENT_FREE_ROOT_CERTS"], check=False)
     explicit = [name for name in change.add if is_pair(name) or render.exception_of(sections[name])]
     batch = [name for name in explicit if name not in change.exceptions]
     single = [name for name in change.add if name not in batch]
