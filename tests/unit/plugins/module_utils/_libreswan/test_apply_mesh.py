@@ -308,6 +308,16 @@ def test_pairs_are_loaded_in_one_process_however_many_they_are(tmp_path: Path) -
     assert len(render.sections_of(host.batches[0])) == 97
 
 
+def test_pairs_are_unloaded_and_routed_in_one_process_each(tmp_path: Path) -> None:
+    host = applied(apply.delta(observed(PREPARED, trapped=False), files(mesh(3, 4), "private")), tmp_path)
+    each = "xargs --delimiter=\\n -n 1 /whack"
+    assert host.changes == [
+        f"ipsec whack --name {pair(2)} --delete",
+        "ipsec --directory",
+        f"{each} --route --name",
+    ]
+
+
 def test_order_of_a_change_with_everything(tmp_path: Path) -> None:
     clear = replace(SETTINGS, networks=(replace(DATA, clear=("10.88.0.0/24 tcp 0 22",)),))
     wanted = {**files(replace(clear, peers=SETTINGS.peers[:2]), "private"), **KEYS}
