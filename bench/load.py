@@ -5,7 +5,7 @@
 
 Plans and renders the mesh in this process, then boots one host of each release, which
 become members of a mesh of two, and of MEMBERS then: all others exist in the inventory only.
-The module libreswan loads all pairs, enforced, with certificates and with pre-shared keys.
+The module libreswan loads all pairs and enforces them, with certificates and with pre-shared keys.
 Prints the seconds of the module on the host, from the start of Python to its end, and of the
 commands of libreswan that it runs, which a script in the place of `ipsec` notes down.
 
@@ -57,9 +57,13 @@ STEPS = {
     "load": r"ipsec addconn .*--autoall",
     "status": r"ipsec whack --(status|briefconnectionstatus)",
     "states": r"ipsec whack --showstates",
-    "delete": r"ipsec whack .*--delete",
+    "route": r"(ipsec whack|xargs) .*--route",
+    "delete": r"(ipsec whack|xargs) .*--delete",
     "policies": r"ip xfrm policy",
 }
+
+# What is done, in which stage of the module, and how many changes that are.
+STAGES = (("load", "prepare", 1), ("enforce", "enforce", 1), ("no change", "prepare", 0))
 
 
 def inventory(lab: Lab, count: int) -> Path:
@@ -77,7 +81,7 @@ def inventory(lab: Lab, count: int) -> Path:
 
 
 def playbooks(folder: Path) -> None:
-    """Write the playbooks: plan, load (as the role does, for the stage enforce) and unload."""
+    """Write the playbooks: plan, load (as the role does) and unload."""
     plan = folder / "report/plan"
     slice_ = f"lookup('ansible.builtin.file', '{plan}/hosts/' ~ inventory_hostname ~ '.json') | from_json"
     document = f"lookup('ansible.builtin.file', '{plan}/plan.json') | from_json"
@@ -86,7 +90,7 @@ def playbooks(folder: Path) -> None:
         "peers": f"{{{{ {document} | underlay.ipsec.mesh_peers(inventory_hostname) }}}}",
         "keys": f"{{{{ {document} | underlay.ipsec.pair_keys(inventory_hostname, '{SECRET}') }}}}",
         "enforcement": "private",
-        "stage": "enforce",
+        "stage": "{{ stage }}",
     }
     tasks: dict[str, dict[str, Any]] = {
         "plan": {"ansible.builtin.import_role": {"name": "underlay.ipsec.plan"}},
@@ -122,6 +126,7 @@ def wrap(lab: Lab, host: str) -> None:
         ("/usr/local/bin/timed-python", "/usr/bin/python3"),
         ("/usr/sbin/ipsec", "/usr/sbin/ipsec.real"),
         ("/usr/sbin/ip", "/usr/bin/ip"),
+        ("/usr/sbin/xargs", "/usr/bin/xargs"),
     ):
         name = "python" if real.endswith("python3") else path.rsplit("/", 1)[-1]
         script = WRAPPER.replace("REAL", real).replace("NAME", name)
@@ -192,9 +197,8 @@ def measure(lab: Lab, count: int) -> None:
             print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
         for host, release in HOSTS.items():
             lab.ssh(host, f"rm -f {TIMES}")
-            for what in ("load", "no change"):
-                whole, out = play(lab, full, "load", host, ipsec_auth=auth)
-                wanted = int(what == "load")
+            for what, stage, wanted in STAGES:
+                whole, out = play(lab, full, "load", host, ipsec_auth=auth, stage=stage)
                 if f"changed={wanted}" not in out:
                     print(f"{what} on {host}: changed is not {wanted}: {out}")
                 print(row(f"{what}, {auth}", release, whole, measured(lab, host)), flush=True)
@@ -205,7 +209,7 @@ def measure(lab: Lab, count: int) -> None:
             whole, _out = play(lab, full, "unload", host)
             print(row(f"unload, {auth}", release, whole, measured(lab, host)), flush=True)
         play(lab, small, "plan", ",".join(HOSTS), ipsec_auth=auth)
-        play(lab, small, "load", ",".join(HOSTS), ipsec_auth=auth)
+        play(lab, small, "load", ",".join(HOSTS), ipsec_auth=auth, stage="enforce")
 
 
 def main() -> None:
