@@ -39,7 +39,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(network), C(member), C(fqdn) and C(address) of each, for the option O(underlay.ipsec.libreswan#module:peers).
+  description:
+    - C(network), C(member), C(fqdn) and C(address) of each, for the option O(underlay.ipsec.libreswan#module:peers).
+    - Those behind NAT also have a C(nat_address).
   type: list
   elements: dict
 """

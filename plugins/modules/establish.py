@@ -52,6 +52,9 @@ options:
         description: The peer's address on the network.
         type: str
         required: true
+      nat_address:
+        description: Where to find the peer if it is behind NAT.
+        type: str
   endpoints:
     description: The C(endpoints) in the part C(libreswan) of the member's slice. Only those that are to be initiated count.
     type: list
@@ -139,6 +142,7 @@ def argument_spec() -> dict[str, Any]:
         "member": {"type": "str", "required": True},
         "fqdn": {"type": "str"},
         "address": {"type": "str", "required": True},
+        "nat_address": {"type": "str"},
     }
     return {
         "member": {"type": "str", "required": True},
@@ -172,9 +176,9 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
     )
     waiting = [peers[name] for name in sorted(missing & set(peers))]
     silent = {e.name: e.address for e in endpoints if missing.intersection(e.connections)}
-    addresses = [*(peer["address"] for peer in waiting), *silent.values()]
+    addresses = [*(_reached_at(peer) for peer in waiting), *silent.values()]
     named = {
-        **{name: peer["address"] for name, peer in peers.items()},
+        **{name: _reached_at(peer) for name, peer in peers.items()},
         **{name: endpoint.address for endpoint in endpoints for name in endpoint.connections},
     }
     accounts = read_accounts(run, time.time(), addresses, named) if addresses else {}
@@ -190,7 +194,7 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
             {
                 "member": peer["member"],
                 "network": peer["network"],
-                "reason": reason(peer["address"]),
+                "reason": reason(_reached_at(peer)),
             }
             for peer in waiting
         ],
@@ -203,6 +207,11 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
             for endpoint in endpoints
         ],
     }
+
+
+def _reached_at(peer: dict[str, Any]) -> str:
+    """Return the address that is in pluto's log."""
+    return str(peer.get("nat_address") or peer["address"])
 
 
 if __name__ == "__main__":

@@ -112,6 +112,12 @@ options:
           mtu:
             description: The network's MTU. Not used by this module.
             type: int
+          ike:
+            description: Proposals for the IKE SA on this network, if not those of O(settings.ike).
+            type: str
+          esp:
+            description: Proposals for the Child SA on this network, if not those of O(settings.esp).
+            type: str
       endpoints:
         description: Hosts that are not members, with which this host has a connection.
         type: list
@@ -215,6 +221,11 @@ options:
         description: The peer's address on the network.
         type: str
         required: true
+      nat_address:
+        description:
+          - Where to find the peer if it is behind NAT. O(peers[].address) is then the address that it has itself, and that
+            the connection is for, in tunnel mode. With O(enforcement=private), other traffic with the NAT address is dropped.
+        type: str
   keys:
     description:
       - Pre-shared keys, as P(underlay.ipsec.pair_keys#filter) and P(underlay.ipsec.endpoint_keys#filter) return them.
@@ -335,7 +346,6 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Ipse
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply as live
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import pause, render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect, detect
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner, host_runner
 
 # Only to predict in check mode what a host without libreswan would get.
@@ -358,6 +368,8 @@ def argument_spec() -> dict[str, Any]:
         "clear": {"type": "list", "elements": "str", "default": []},
         "cidr": {"type": "str", "required": True},
         "mtu": {"type": "int"},
+        "ike": {"type": "str"},
+        "esp": {"type": "str"},
     }
     endpoint = {
         **{name: {"type": "str", "required": True} for name in ("name", "network", "address", "id")},
@@ -387,7 +399,10 @@ def argument_spec() -> dict[str, Any]:
         "networks": {"type": "list", "elements": "dict", "required": True, "options": network},
         "endpoints": {"type": "list", "elements": "dict", "default": [], "options": endpoint},
     }
-    peer = {name: {"type": "str", "required": True} for name in ("network", "member", "fqdn", "address")}
+    peer = {
+        **{name: {"type": "str", "required": True} for name in ("network", "member", "fqdn", "address")},
+        "nat_address": {"type": "str"},
+    }
     key = {
         "ids": {"type": "list", "elements": "str", "required": True},
         "psk": {"type": "str", "required": True, "no_log": True},

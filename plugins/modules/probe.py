@@ -59,6 +59,10 @@ options:
         type: list
         elements: str
         default: []
+      nat:
+        description: Where to find members behind NAT, by name. Their SAs are between that address and this host's.
+        type: dict
+        default: {}
   certificate:
     description: Nickname in NSS of the certificate by which this host authenticates, to return when it expires.
     type: str
@@ -211,6 +215,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._probe.observe impo
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.wire import Wire
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import (
     Policies,
+    behind,
     read_policies,
     read_states,
 )
@@ -230,6 +235,7 @@ def argument_spec() -> dict[str, Any]:
                 "address": {"type": "str", "required": True},
                 "peers": {"type": "dict", "required": True},
                 "clear": {"type": "list", "elements": "str", "default": []},
+                "nat": {"type": "dict", "default": {}},
             },
         },
         "certificate": {"type": "str"},
@@ -261,7 +267,8 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
     unprotected = {(network["name"], peer) for network in params["networks"] for peer in network["clear"]}
     routes = [target.route for target in peers]
     clear = {target.route for target in peers if (target.network, target.peer) in unprotected}
-    kernel = Kernel(lambda: read_states(run), lambda: Policies(read_policies(run)))
+    behind_nat = {target.reached_at: target.route.destination for target in peers}
+    kernel = Kernel(lambda: list(behind(read_states(run), behind_nat)), lambda: Policies(read_policies(run)))
     with Wire(route.source for route in routes) as wire:
         wire.check_tap(route.family for route in routes)
         evidence = observe(
@@ -270,15 +277,15 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
     dialect = detect(run)
     service = read_service(run)
     claimed = {entry["peer"] for entry in read_traffic(run)}
-    accounts = read_accounts(run, time.time(), (route.destination for route in routes))
+    accounts = read_accounts(run, time.time(), (target.reached_at for target in peers))
     policies = kernel.policies()
     return {
         "pairs": [
             describe(
                 target,
                 evidence[target.route],
-                account=accounts.get(target.route.destination),
-                claimed=target.route.destination in claimed,
+                account=accounts.get(target.reached_at),
+                claimed=target.reached_at in claimed,
                 active=service["active"],
                 exceptions=policies.exceptions(target.route.source, target.route.destination),
             )

@@ -155,6 +155,7 @@ def delta(
         if is_endpoint(name) and (cidr := replaced_by(render.keywords(wanted[name])))
     }
     trapped = {name for name in wanted if is_pair(name) and _auto(wanted[name]) == "ondemand"}
+    trapped |= {name for name in wanted if render.is_barrier(wanted[name])}
     return Delta(
         write,
         remove,
@@ -406,7 +407,7 @@ def _live(change: Delta, run: Runner, sections: Mapping[str, str]) -> None:
         # Its CA may be new, and pluto keeps the ones it knows until five minutes pass without an
         # authentication. This is what then happens, and --rereadcerts on 4.x does not do.
         run(["ipsec", "whack", "--impair", "trigger:EVENT_FREE_ROOT_CERTS"], check=False)
-    explicit = [name for name in change.add if is_pair(name) or render.exception_of(sections[name])]
+    explicit = [name for name in change.add if is_pair(name) or _is_fixed(sections[name])]
     batch = [name for name in explicit if name not in change.exceptions]
     single = [name for name in change.add if name not in batch]
     if single:
@@ -441,6 +442,10 @@ def _each(names: Sequence[str], verb: str, run: Runner) -> None:
             stdin=lines,
             timeout=_LOAD_SECONDS + len(names) * _EACH_SECONDS,
         )
+
+
+def _is_fixed(section: str) -> bool:
+    return bool(render.exception_of(section)) or render.is_barrier(section)
 
 
 def _load(sections: Mapping[str, str], run: Runner) -> None:

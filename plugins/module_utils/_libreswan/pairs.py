@@ -40,6 +40,13 @@ class Peer:
     """Its inventory name."""
     fqdn: str
     address: str
+    nat_address: str | None = None
+    """Where IKE and ESP find it if it is behind NAT; *address* is then its own one, which traffic is for."""
+
+    @property
+    def reached_at(self) -> str:
+        """To which address IKE and ESP go."""
+        return self.nat_address or self.address
 
 
 def pair_name(network: str, one: str, other: str) -> str:

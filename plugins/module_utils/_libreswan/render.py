@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem
@@ -99,6 +99,14 @@ class Network:
     """CIDRs whose hosts must authenticate."""
     clear: tuple[str, ...]
     """Exceptions: ``CIDR`` or ``CIDR proto sport dport``."""
+    ike: str | None = None
+    """None for this and the next: as in the host's settings."""
+    esp: str | None = None
+
+    @property
+    def width(self) -> int:
+        """The prefix length of a single address."""
+        return 32 if self.family == 4 else 128
 
     def connection(self, group: str) -> str:
         """Return the name of this network's connection for *group*, which is its policy file's name too."""
@@ -166,13 +174,18 @@ def settings_from(data: Mapping[str, Any], peers: Iterable[Mapping[str, Any]] = 
                 encapsulation=network["encapsulation"],
                 private=tuple(network["private"]),
                 clear=tuple(network["clear"]),
+                ike=network.get("ike"),
+                esp=network.get("esp"),
             )
             for network in data["networks"]
         ),
         topology=data["topology"],
         member=data["member"],
         fqdn=data["fqdn"],
-        peers=tuple(Peer(peer["network"], peer["member"], peer["fqdn"], peer["address"]) for peer in peers),
+        peers=tuple(
+            Peer(peer["network"], peer["member"], peer["fqdn"], peer["address"], peer.get("nat_address"))
+            for peer in peers
+        ),
         endpoints=tuple(map(endpoint_from, data.get("endpoints", ()))),
     )
 
@@ -282,6 +295,11 @@ def fingerprint(section: str) -> str:
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
 
+def is_barrier(section: str) -> bool:
+    """Return whether a section (see `sections_of`) drops what goes to the NAT address of a peer."""
+    return keywords(section).get("type") == "drop"
+
+
 def keywords(section: str) -> dict[str, str]:
     """Return keyword → value of a section, see `sections_of`."""
     return dict(line.strip().split("=", 1) for line in section.splitlines())
@@ -312,6 +330,11 @@ def _of_network(
             for name, peer in sorted(pairs.items())
             if name in enforcement
         ),
+        *(
+            _barrier(network, peer.nat_address)
+            for name, peer in sorted(pairs.items())
+            if peer.nat_address and enforcement.get(name) == "private"
+        ),
         # Without a port it would be for an address that no pair is for, and that is in clear anyway.
         *(_exception(network, entry) for entry in sorted(set(network.clear)) if " " in entry),
         *endpoints,
@@ -336,12 +359,14 @@ def _pair(
     return Connection(
         name,
         (
-            *_algorithms(settings, network, dialect),
+            # Transport mode is for the addresses in the packet, and NAT changes one of them.
+            *_algorithms(settings, replace(network, mode="tunnel") if peer.nat_address else network, dialect),
             ("left", network.address),
             ("leftid", f"@{settings.fqdn}"),
             *((("leftcert", certificate),) if certificate else ()),
             ("leftupdown", "%disabled"),
-            ("right", peer.address),
+            ("right", peer.reached_at),
+            *((("rightsubnet", f"{peer.address}/{network.width}"),) if peer.nat_address else ()),
             ("rightid", f"@{peer.fqdn}"),
             *((("rightca", "%same"),) if certificate else ()),
             *((("failureshunt", "passthrough"),) if open_ else ()),
@@ -356,8 +381,8 @@ def _algorithms(settings: Settings, network: Network, dialect: Dialect) -> tuple
         ("type", network.mode),
         ("authby", settings.authby),
         dialect.ikev2,
-        ("ike", settings.ike),
-        ("esp", settings.esp),
+        ("ike", network.ike or settings.ike),
+        ("esp", network.esp or settings.esp),
         ("encapsulation", ENCAPSULATION[network.encapsulation]),
         ("hostaddrfamily", f"ipv{network.family}"),
     )
@@ -388,16 +413,7 @@ def _group(settings: Settings, network: Network, group: str, dialect: Dialect) -
 
 def _exception(network: Network, entry: str) -> Connection:
     cidr, *ports = entry.split()
-    width = 32 if network.family == 4 else 128
-    keywords = [
-        ("type", "passthrough"),
-        ("authby", "never"),
-        ("hostaddrfamily", f"ipv{network.family}"),
-        ("left", network.address),
-        ("leftsubnet", f"{network.address}/{width}"),
-        ("right", "0.0.0.0" if network.family == 4 else "::"),
-        ("rightsubnet", cidr),
-    ]
+    keywords = [*_without_sa("passthrough", network, cidr)]
     if ports:
         protocol, source, destination = ports
         keywords += [
@@ -407,6 +423,30 @@ def _exception(network: Network, entry: str) -> Connection:
     # The entry itself is the name: it says what it is, and no other entry has it.
     slug = entry.replace("/", "-").replace(" ", "-").replace(":", ".")
     return Connection(network.connection(f"clear-{slug}"), (*keywords, ("auto", "ondemand")))
+
+
+def _barrier(network: Network, address: str) -> Connection:
+    """Return what drops clear text to and from the NAT address of a peer, which its pair is not for.
+
+    IKE and ESP in UDP pass: pluto's sockets are exempt.
+    """
+    return Connection(
+        network.connection(f"nat-{address.replace(':', '.')}"),
+        (*_without_sa("drop", network, f"{address}/{network.width}"), ("auto", "ondemand")),
+    )
+
+
+def _without_sa(kind: str, network: Network, peers: str) -> tuple[tuple[str, str], ...]:
+    """Return the keywords of what is done without IKE to traffic with *peers*, a CIDR."""
+    return (
+        ("type", kind),
+        ("authby", "never"),
+        ("hostaddrfamily", f"ipv{network.family}"),
+        ("left", network.address),
+        ("leftsubnet", f"{network.address}/{network.width}"),
+        ("right", "0.0.0.0" if network.family == 4 else "::"),
+        ("rightsubnet", peers),
+    )
 
 
 def _protoport(protocol: str, port: str) -> str:

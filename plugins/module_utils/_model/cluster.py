@@ -64,6 +64,10 @@ class Network:
     encapsulation: str = "auto"
     mtu: int | None = None
     """In bytes; None leaves it to the host."""
+    mode: str | None = None
+    """None for this and the next two: the cluster's."""
+    ike: str | None = None
+    esp: str | None = None
 
     @property
     def clear_cidrs(self) -> tuple[Cidr, ...]:
@@ -200,3 +204,5 @@ class Member:
     fqdn: str
     addresses: Mapping[str, Address]
     """By network name; a network that it is not on is absent."""
+    nat_addresses: Mapping[str, Address] = field(default_factory=dict)
+    """Where the others find it on the networks on which it is behind NAT."""

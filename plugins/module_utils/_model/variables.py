@@ -24,7 +24,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._model.proposals im
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.typed import Spec, did_you_mean, typed
 
 PREFIX = "ipsec_"
-HOST_VARIABLES = frozenset({"ipsec_addresses", "ipsec_fqdn"})
+HOST_VARIABLES = frozenset({"ipsec_addresses", "ipsec_nat_addresses", "ipsec_fqdn"})
 """The variables that may differ between members; all others are the cluster's."""
 
 # ipsec_endpoints has keys in it.
@@ -226,11 +226,25 @@ def _network(raw: Mapping[str, Any], variable: str, encapsulation: str, problems
                     "Remove it",
                     variable=where,
                 )
+    for key in ("ike", "esp"):
+        _check_proposals(raw[key], f"{variable}.{key}", problems, esp=key == "esp")
     if cidr is None or len(problems) > before:
         return None
     return Network(
-        name, cidr, tuple(entry for where, entry in clear), raw["encapsulation"] or encapsulation, mtu
+        name,
+        cidr,
+        tuple(entry for where, entry in clear),
+        raw["encapsulation"] or encapsulation,
+        mtu,
+        raw["mode"],
+        raw["ike"],
+        raw["esp"],
     )
+
+
+def _check_proposals(text: str | None, variable: str, problems: Problems, *, esp: bool) -> None:
+    for fault in proposal_faults(text, esp=esp) if text is not None else ():
+        problems.add(fault, "Correct the proposal, or leave the default", variable=variable)
 
 
 def _check_cidr(cidr: Cidr, variable: str, problems: Problems) -> None:
@@ -348,8 +362,7 @@ def _check_validity(values: Mapping[str, Any], problems: Problems) -> None:
 
 def _check_cluster_values(values: Mapping[str, Any], hosts: Sequence[Host], problems: Problems) -> None:
     for name, esp in (("ipsec_ike", False), ("ipsec_esp", True)):
-        for fault in proposal_faults(values[name], esp=esp) if values[name] is not None else ():
-            problems.add(fault, "Correct the proposal, or leave the default", variable=name)
+        _check_proposals(values[name], name, problems, esp=esp)
     _check_validity(values, problems)
     for name in ("ipsec_ca_dir", "ipsec_report_dir"):
         if values[name] is not None and not values[name].strip():
@@ -472,15 +485,15 @@ def read_fqdns(hosts: Sequence[Host], specs: Mapping[str, Spec], problems: Probl
     return result
 
 
-def read_addresses(host: Host, specs: Mapping[str, Spec], problems: Problems) -> dict[str, Address] | None:
-    """Return what ipsec_addresses of *host* says, by network name; None if it is not set or wrong."""
-    raw = host.variables.get("ipsec_addresses")
+def read_addresses(
+    host: Host, specs: Mapping[str, Spec], problems: Problems, variable: str = "ipsec_addresses"
+) -> dict[str, Address] | None:
+    """Return what *variable* of *host* says, by network name; None if it is not set or wrong."""
+    raw = host.variables.get(variable)
     if not raw:
         return None
     before = len(problems)
-    value = typed(
-        raw, specs["ipsec_addresses"], variable="ipsec_addresses", problems=problems, host=host.name
-    )
+    value = typed(raw, specs[variable], variable=variable, problems=problems, host=host.name)
     if value is None:
         return None
     result: dict[str, Address] = {}
@@ -491,7 +504,7 @@ def read_addresses(host: Host, specs: Mapping[str, Spec], problems: Problems) ->
             problems.add(
                 f"{text!r} is not an address",
                 "Write it like 10.88.0.11 or fd00:88::11, without a prefix length",
-                variable=f"ipsec_addresses.{name}",
+                variable=f"{variable}.{name}",
                 host=host.name,
             )
     return None if len(problems) > before else result

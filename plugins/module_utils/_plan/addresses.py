@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import (
@@ -83,9 +83,16 @@ def default_networks(
 
 
 def _check_given(
-    host: Host, given: Mapping[str, Address], networks: Mapping[str, Network], problems: Problems
+    host: Host,
+    given: Mapping[str, Address],
+    networks: Mapping[str, Network],
+    problems: Problems,
+    behind_nat: Collection[str],
 ) -> dict[str, Address]:
-    """Return the addresses that ipsec_addresses names, without those that cannot be."""
+    """Return the addresses that ipsec_addresses names, without those that cannot be.
+
+    Where the host is *behind_nat*, its address is one of the network behind that.
+    """
     result = {}
     present = None if host.facts is None else {entry.address for entry in host.facts.addresses}
     for name, address in given.items():
@@ -97,7 +104,7 @@ def _check_given(
         elif address.version != network.cidr.version:
             fault = f"{address} is IPv{address.version}, the network {name} is IPv{network.cidr.version}"
             remedy = f"Set it to an address in {network.cidr}"
-        elif address not in network.cidr:
+        elif address not in network.cidr and name not in behind_nat:
             fault, remedy = f"{address} is outside {network.cidr}", f"Set it to an address in {network.cidr}"
         elif _reserved(address, network.cidr):
             fault = f"{address} is the network or broadcast address of {network.cidr}"
@@ -146,17 +153,22 @@ def literal_address(text: str | None) -> Address | None:
 
 
 def member_addresses(
-    host: Host, given: Mapping[str, Address] | None, networks: Mapping[str, Network], problems: Problems
+    host: Host,
+    given: Mapping[str, Address] | None,
+    networks: Mapping[str, Network],
+    problems: Problems,
+    behind_nat: Collection[str] = (),
 ) -> dict[str, Address]:
     """Return the addresses of *host* by network name.
 
     They come from *given* (its ipsec_addresses), which then is the whole truth; else from
     the host itself; else from cached facts; else from a literal ansible_host. A host that
     was not reached and whose address on a network nobody knows is a problem. A host that
-    is on none of the networks is not one yet, see `stray`.
+    is on none of the networks is not one yet, see `stray`. *behind_nat* are the networks
+    on which ipsec_nat_addresses says where it is.
     """
     if given:
-        return _check_given(host, given, networks, problems)
+        return _check_given(host, given, networks, problems, behind_nat)
     known = host.cached if host.facts is None else host.facts.addresses
     if known is not None:
         chosen = (

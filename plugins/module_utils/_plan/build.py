@@ -52,6 +52,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._plan.exceptions im
     policies,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.limit import limit_problem
+from ansible_collections.underlay.ipsec.plugins.module_utils._plan.nat import check_nat
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.preflight import preflight
 
 VERSION = 1
@@ -82,7 +83,9 @@ def _network_document(network: Network, members: Sequence[Member], settings: Set
         "family": network.cidr.version,
         "clear": [str(entry) for entry in network.clear],
         "clear_members": clear_members(members, network),
-        "mode": settings.mode,
+        "mode": network.mode or settings.mode,
+        "ike": network.ike or settings.ike,
+        "esp": network.esp or settings.esp,
         "encapsulation": network.encapsulation,
         "mtu": network.mtu,
     }
@@ -106,6 +109,7 @@ def _document(
             name: {
                 "fqdn": member.fqdn,
                 "addresses": {key: str(address) for key, address in member.addresses.items()},
+                "nat_addresses": {key: str(address) for key, address in member.nat_addresses.items()},
             }
             for name, member in members.items()
         },
@@ -138,7 +142,10 @@ def _slice(
                 "family": network.cidr.version,
                 "cidr": str(network.cidr),
                 "address": str(address),
-                "mode": settings.mode,
+                # Through NAT there is no other; towards the other members it is so for this one alone.
+                "mode": "tunnel" if network.name in member.nat_addresses else network.mode or settings.mode,
+                "ike": network.ike or settings.ike,
+                "esp": network.esp or settings.esp,
                 "encapsulation": network.encapsulation,
                 "mtu": network.mtu,
                 "private": private,
@@ -185,7 +192,11 @@ def _authby(settings: Settings) -> str:
 
 
 def _member_addresses(
-    hosts: Sequence[Host], networks: Sequence[Network] | None, specs: Mapping[str, Spec], problems: Problems
+    hosts: Sequence[Host],
+    networks: Sequence[Network] | None,
+    specs: Mapping[str, Spec],
+    nat: Mapping[str, Mapping[str, Any]],
+    problems: Problems,
 ) -> dict[str, dict[str, Any]]:
     by_name = {network.name: network for network in networks or ()}
     addresses = {}
@@ -194,7 +205,9 @@ def _member_addresses(
         before = len(problems)
         given = read_addresses(host, specs, problems)
         if networks is not None and len(problems) == before:
-            addresses[host.name] = member_addresses(host, given, by_name, problems)
+            addresses[host.name] = member_addresses(
+                host, given, by_name, problems, nat.get(host.name, {}).keys()
+            )
             if not addresses[host.name] and len(problems) == before:
                 strays.append(host)
     check_unique(addresses, problems)
@@ -293,7 +306,11 @@ def make_plan(
     if networks is not None:
         networks = with_exceptions(networks, cluster.exceptions, problems, warnings)
     fqdns = read_fqdns(hosts, specs, problems)
-    addresses = _member_addresses(hosts, networks, specs, problems)
+    given = ((host.name, read_addresses(host, specs, problems, "ipsec_nat_addresses")) for host in hosts)
+    nat = {name: found for name, found in given if found}
+    addresses = _member_addresses(hosts, networks, specs, nat, problems)
+    if networks is not None and cluster.settings is not None:
+        check_nat(hosts, nat, addresses, networks, cluster.settings, problems)
     ipv6 = {network.name for network in networks or () if network.cidr.version == 6}
     for host in hosts:
         if host.facts is not None:
@@ -317,7 +334,7 @@ def make_plan(
     if problems or cluster.settings is None or networks is None:
         raise ProblemsError(problems)
 
-    members = {name: Member(name, fqdns[name], addresses[name]) for name in sorted(names)}
+    members = {name: Member(name, fqdns[name], addresses[name], nat.get(name, {})) for name in sorted(names)}
     for network in networks:
         warnings += member_warnings(network, list(members.values()))
     if cluster.settings.enforcement == "private" and cluster.settings.topology == "opportunistic":

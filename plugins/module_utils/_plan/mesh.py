@@ -25,7 +25,7 @@ Plan = Mapping[str, Any]
 def mesh_peers(plan: Plan, member: str) -> list[dict[str, str]]:
     """Return network, name, host name and address of each peer of *member*; none if the plan is not for a mesh.
 
-    A pair that an exception leaves in clear has no connection.
+    Those behind NAT also have a ``nat_address``. A pair that an exception leaves in clear has no connection.
     """
     if plan["topology"] != "mesh":
         return []
@@ -35,6 +35,7 @@ def mesh_peers(plan: Plan, member: str) -> list[dict[str, str]]:
             "member": peer,
             "fqdn": plan["members"][peer]["fqdn"],
             "address": address,
+            **({"nat_address": network["nat"][peer]} if peer in network["nat"] else {}),
         }
         for network in networks_of(plan, member)
         for peer, address in network["peers"].items()

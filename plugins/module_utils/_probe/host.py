@@ -34,12 +34,24 @@ class Target:
     peer: str
     network: str
     route: Route
+    nat_address: str | None = None
+    """Where the peer is found if it is behind NAT."""
+
+    @property
+    def reached_at(self) -> str:
+        """To which address IKE and ESP go."""
+        return self.nat_address or self.route.destination
 
 
 def targets(networks: Iterable[Mapping[str, Any]], member: str) -> tuple[Target, ...]:
     """Return the peers of *member* on its *networks*, in a stable order."""
     return tuple(
-        Target(peer, network["name"], Route(_normal(network["address"]), _normal(address)))
+        Target(
+            peer,
+            network["name"],
+            Route(_normal(network["address"]), _normal(address)),
+            _normal(nat) if (nat := network.get("nat", {}).get(peer)) else None,
+        )
         for network in networks
         for peer, address in sorted(network["peers"].items())
         if peer != member

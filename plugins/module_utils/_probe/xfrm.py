@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Union
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
@@ -122,6 +122,18 @@ def read_states(run: Runner) -> list[State]:
 def read_policies(run: Runner) -> list[Policy]:
     """Return the policies of this kernel, without the ones that belong to sockets."""
     return parse_policies(_ip(run, ["ip", "xfrm", "policy"]))
+
+
+def behind(states: Iterable[State], own: Mapping[str, str]) -> Iterable[State]:
+    """Return *states* with the peers' *own* addresses, a mapping, in the place of those that NAT gives them."""
+    return (
+        replace(
+            state,
+            source=own.get(state.source, state.source),
+            destination=own.get(state.destination, state.destination),
+        )
+        for state in states
+    )
 
 
 def _ip(run: Runner, argv: list[str]) -> str:

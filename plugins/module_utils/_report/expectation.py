@@ -45,11 +45,17 @@ def networks_of(plan: Data, member: str) -> list[dict[str, Any]]:
                 for peer in members_of(plan, name)
                 if peer != member
             }
+            nat = {
+                peer: outside
+                for peer in peers
+                if (outside := plan["members"][peer].get("nat_addresses", {}).get(name))
+            }
             found.append(
                 {
                     "name": name,
                     "address": plan["members"][member]["addresses"][name],
                     "peers": peers,
+                    "nat": nat,
                     "clear": sorted(peers if member in clear else clear & peers.keys()),
                 }
             )

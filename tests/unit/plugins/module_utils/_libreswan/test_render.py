@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect, parse_version
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import Peer
 
 V4, V5 = Dialect(4, 10), Dialect(5, 2)
 
@@ -132,6 +134,53 @@ def test_groups_differ_where_they_must(group: str, key: str, value: str) -> None
 @pytest.mark.parametrize(("given", "rendered"), [("auto", "auto"), ("always", "yes"), ("never", "no")])
 def test_encapsulation(given: str, rendered: str) -> None:
     assert keywords("underlay-data-private", slice_of(encapsulation=given))["encapsulation"] == rendered
+
+
+@pytest.mark.parametrize("key", ["ike", "esp"])
+def test_proposals_of_a_network(key: str) -> None:
+    name = "underlay-data-private"
+    assert keywords(name, slice_of(**{key: "aes_gcm128"}))[key] == "aes_gcm128"
+    assert keywords(name, slice_of(**{key: None})) == keywords(name, slice_of())
+
+
+def behind_nat(enforcement: str, **network: Any) -> dict[str, dict[str, str]]:
+    """Return connection name → keywords of h1 in a mesh with h2, and with h3 behind NAT."""
+    peers = (
+        Peer("data", "h2", "h2.example", "10.88.0.12"),
+        Peer("data", "h3", "h3.example", "10.99.0.13", "10.88.0.50"),
+    )
+    settings = replace(slice_of(clear=[], **network), topology="mesh", peers=peers)
+    states = dict.fromkeys(settings.pairs(settings.networks[0]), enforcement)
+    return {c.name: dict(c.keywords) for c in render.connections(settings, V4, states)}
+
+
+def test_peer_behind_nat_has_a_tunnel_for_its_own_address() -> None:
+    found = behind_nat("private")
+    direct, through = found["underlay-data+h1+h2"], found["underlay-data+h1+h3"]
+    assert (direct["type"], direct["right"]) == ("transport", "10.88.0.12")
+    assert "rightsubnet" not in direct
+    assert through["type"] == "tunnel"
+    assert (through["right"], through["rightsubnet"]) == ("10.88.0.50", "10.99.0.13/32")
+
+
+@pytest.mark.parametrize("enforcement", ["prepared", "private-or-clear", "private"])
+def test_nat_address_itself_is_dropped_where_clear_text_is(enforcement: str) -> None:
+    barrier = behind_nat(enforcement).get("underlay-data-nat-10.88.0.50")
+    assert bool(barrier) == (enforcement == "private")
+    if barrier:
+        assert {"type": "drop", "rightsubnet": "10.88.0.50/32", "leftsubnet": "10.88.0.11/32"}.items() <= (
+            barrier.items()
+        )
+
+
+def test_barrier_of_a_section() -> None:
+    sections = {
+        name: "\n".join(f"\t{k}={v}" for k, v in kw.items()) for name, kw in behind_nat("private").items()
+    }
+    assert [name for name, text in sections.items() if render.is_barrier(text)] == [
+        "underlay-data-nat-10.88.0.50"
+    ]
+    assert not any(render.exception_of(text) for text in sections.values())
 
 
 def test_no_key_is_given_twice() -> None:

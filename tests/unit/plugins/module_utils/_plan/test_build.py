@@ -551,6 +551,8 @@ def test_document() -> None:
                 "clear": ["10.88.0.254/32"],
                 "clear_members": [],
                 "mode": "transport",
+                "ike": "aes_gcm256-sha2_384-dh20",
+                "esp": "aes_gcm256",
                 "encapsulation": "auto",
                 "mtu": None,
             },
@@ -561,6 +563,8 @@ def test_document() -> None:
                 "clear": [],
                 "clear_members": [],
                 "mode": "transport",
+                "ike": "aes_gcm256-sha2_384-dh20",
+                "esp": "aes_gcm256",
                 "encapsulation": "auto",
                 "mtu": None,
             },
@@ -569,6 +573,7 @@ def test_document() -> None:
             f"h{number}": {
                 "fqdn": f"h{number}",
                 "addresses": {"data": f"10.88.0.{number}", "storage": f"10.89.0.{number}"},
+                "nat_addresses": {},
             }
             for number in (1, 2, 3)
         },
@@ -612,6 +617,8 @@ def test_slice() -> None:
                     "cidr": "10.88.0.0/24",
                     "address": "10.88.0.1",
                     "mode": "transport",
+                    "ike": "aes_gcm256-sha2_384-dh20",
+                    "esp": "aes_gcm256",
                     "encapsulation": "always",
                     "mtu": 9000,
                     "private": ["10.88.0.0/24"],
@@ -621,6 +628,37 @@ def test_slice() -> None:
             "endpoints": [],
         },
     }
+
+
+def test_a_network_may_differ_from_the_cluster() -> None:
+    own = {
+        "mode": "tunnel",
+        "ike": "aes_gcm256-sha2_512-dh21",
+        "esp": "aes_gcm128",
+        "encapsulation": "always",
+    }
+    made = plan([host(1, networks({**DATA, **own}, STORAGE))])
+    for found in (made.document["networks"], made.slices["h1"]["libreswan"]["networks"]):
+        data, storage = ({key: network[key] for key in own} for network in found)
+        assert data == own
+        assert storage == {
+            "mode": "transport",
+            "ike": "aes_gcm256-sha2_384-dh20",
+            "esp": "aes_gcm256",
+            "encapsulation": "auto",
+        }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mode": "beet"}, "ipsec_networks[0].mode: 'beet' is not one of its values"),
+        ({"ike": "3des-sha1-modp1024"}, "ipsec_networks[0].ike: "),
+        ({"esp": "null-sha1"}, "ipsec_networks[0].esp: "),
+    ],
+)
+def test_what_a_network_says_is_held_to_the_same_rules(change: dict[str, str], said: str) -> None:
+    assert all(str(problem).startswith(said) for problem in faults(cluster(networks({**DATA, **change}))))
 
 
 def clear_of(made: Plan, name: str, network: int = 0) -> list[str]:

@@ -100,6 +100,14 @@ def test_targets_leave_out_the_member_itself() -> None:
     assert host.targets(networks, "h1") == (TARGET, host.Target("h2", "six", Route("fd88::11", "fd88::12")))
 
 
+def test_target_behind_nat_is_reached_at_another_address() -> None:
+    peers = {"h2": "10.88.0.12", "h3": "10.99.0.13"}
+    network = {"name": "data", "address": "10.88.0.11", "peers": peers, "nat": {"h3": "10.88.0.50"}}
+    found = {target.peer: target for target in host.targets([network], "h1")}
+    assert (found["h2"].reached_at, found["h3"].reached_at) == ("10.88.0.12", "10.88.0.50")
+    assert found["h3"].route == Route("10.88.0.11", "10.99.0.13")
+
+
 @pytest.mark.parametrize(
     ("active", "enabled", "expected"),
     [

@@ -163,3 +163,17 @@ def test_a_failure_does_not_quote_the_output() -> None:
     with pytest.raises(IpsecError, match="exit status 1") as caught:
         xfrm.read_states(run)
     assert "secret" not in str(caught.value)
+
+
+def test_states_with_a_peer_behind_nat_have_its_own_address() -> None:
+    states = [
+        state("0x1", 1, source="10.88.0.11", destination="10.88.0.50"),
+        state("0x1", 1, source="10.88.0.50", destination="10.88.0.11"),
+        state("0x1", 1, source="10.88.0.11", destination="10.88.0.12"),
+    ]
+    found = [(state.source, state.destination) for state in xfrm.behind(states, {"10.88.0.50": "10.99.0.13"})]
+    assert found == [
+        ("10.88.0.11", "10.99.0.13"),
+        ("10.99.0.13", "10.88.0.11"),
+        ("10.88.0.11", "10.88.0.12"),
+    ]

@@ -40,8 +40,15 @@ def test_networks_of(
     planned["networks"][0]["clear_members"] = clear_members
     peers = {name: f"10.88.0.{name[1]}" for name in ("h1", "h2", "h3") if name != member}
     assert networks_of(planned, member) == [
-        {"name": "data", "address": f"10.88.0.{member[1]}", "peers": peers, "clear": clear}
+        {"name": "data", "address": f"10.88.0.{member[1]}", "peers": peers, "nat": {}, "clear": clear}
     ]
+
+
+def test_a_peer_behind_nat_is_found_elsewhere() -> None:
+    planned = plan()
+    planned["members"]["h3"]["nat_addresses"] = {"data": "192.0.2.3", "other": "198.51.100.3"}
+    assert networks_of(planned, "h1")[0]["nat"] == {"h3": "192.0.2.3"}
+    assert networks_of(planned, "h3")[0]["nat"] == {}
 
 
 def test_a_network_that_the_member_is_not_on_is_left_out() -> None:
