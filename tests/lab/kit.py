@@ -13,13 +13,14 @@ import json
 import os
 import re
 import shlex
+import signal
 import socket
 import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -121,9 +122,9 @@ class Lab:
         found: dict[str, Any] = json.loads(self.cli("status", "--json"))
         return found
 
-    def address(self, host: str, family: int = 4) -> str:
-        """Return the address of *host* on the data network."""
-        found: list[str] = self.status["hosts"][host]["addresses"]["data"]
+    def address(self, host: str, family: int = 4, network: str = "data") -> str:
+        """Return the address of *host* on a network."""
+        found: list[str] = self.status["hosts"][host]["addresses"][network]
         return next(address for address in found if (":" in address) == (family == 6))
 
     def ssh(self, host: str, command: str, *, check: bool = True, timeout: float = 120) -> str:
@@ -254,25 +255,27 @@ class Lab:
             process.stdout.close()
         found.packets = list(_packets(found.path))
 
-    def send_markers(self, sender: str, receiver: str, marker: str, family: int = 4) -> None:
+    def send_markers(
+        self, sender: str, receiver: str, marker: str, family: int = 4, network: str = "data"
+    ) -> None:
         """Send *marker* from host to host by TCP, UDP and ping, whether or not it arrives."""
-        target = self.address(receiver, family)
+        target = self.address(receiver, family, network)
         pattern = marker.encode().hex()[:32]
         flag = "-6" if family == 6 else "-4"
         self.ssh(
             receiver,
-            f"setsid timeout 8 nc {flag} -l -p 7777 >/tmp/tcp.out 2>/dev/null </dev/null &",
+            f"setsid timeout 30 nc {flag} -l -p 7777 >/tmp/tcp.out 2>/dev/null </dev/null &",
             check=False,
         )
         self.ssh(
             sender,
             f"ping {flag} -q -c 3 -i 0.2 -W 1 -p {pattern} {target} >/dev/null;"
             f"for i in 1 2 3; do echo {marker} | timeout 2 nc {flag} -u -w 1 {target} 7778; done;"
-            f"echo {marker} | timeout 4 nc {flag} -N -w 2 {target} 7777; true",
+            f"echo {marker} | timeout 10 nc {flag} -N -w 5 {target} 7777; true",
         )
 
     def exchange(
-        self, members: Sequence[str], step: int, marker: str, family: int = 4
+        self, members: Sequence[str], step: int, marker: str, family: int = 4, network: str = "data"
     ) -> tuple[Capture, list[tuple[str, str]]]:
         """Let each member send *marker* to the one *step* places after it, all at once.
 
@@ -280,8 +283,8 @@ class Lab:
         ordered pairs. The marker has to arrive, for its absence to mean anything.
         """
         pairs = [(host, members[(at + step) % len(members)]) for at, host in enumerate(members)]
-        with self.capture() as capture, ThreadPoolExecutor() as pool:
-            list(pool.map(lambda pair: self.send_markers(pair[0], pair[1], marker, family), pairs))
+        with self.capture(network) as capture, ThreadPoolExecutor() as pool:
+            list(pool.map(lambda pair: self.send_markers(pair[0], pair[1], marker, family, network), pairs))
         for _sender, receiver in pairs:
             assert marker in self.ssh(receiver, "cat /tmp/tcp.out")
         return capture, pairs
@@ -321,6 +324,82 @@ def eventually(claim: Callable[[], bool], seconds: float = 30, pause: float = 1)
             return False
         time.sleep(pause)
     return True
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a run is cut off."""
+
+    task: str
+    """Its role and name, as in the banner."""
+    occurrence: int = 1
+    loosened: bool = False
+    """Whether the hosts have to stop enforcing first, for the stage to have anything to do: a cut may come late."""
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Press Ctrl-C."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Let the controller die: ansible-playbook and whatever it started, without a word to anybody."""
+    process.send_signal(signal.SIGSTOP)
+    for pid in (*_descendants(process.pid), process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    # Not its process group: Ansible gives each worker a session of its own.
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == pid:
+            child = int(path.parent.name)
+            yield child
+            yield from _descendants(child)
+
+
+def cut_off(
+    lab: Lab,
+    members: Iterable[str],
+    stage: Stage,
+    cut: Callable[[subprocess.Popen[bytes]], object],
+    delay: float,
+    **rest: Any,
+) -> Run:
+    """Run site.yml as far as *stage* and *delay* seconds more, and let *cut* end it one way or the other."""
+    path = lab.folder / "interrupted.log"
+    with path.open("wb") as log:
+        process = subprocess.Popen(
+            lab.command("site", members, **rest),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=lab.environment,
+            start_new_session=True,
+        )
+    try:
+        eventually(
+            lambda: banner(stage, path.read_text(errors="replace")) or process.poll() is not None, 120, 0.1
+        )
+        time.sleep(delay)
+        cut(process)
+        process.wait(timeout=120)
+    finally:
+        if process.poll() is None:
+            kill(process)
+            process.wait(timeout=10)
+    return Run(process.returncode, path.read_text(errors="replace"))
+
+
+def banner(stage: Stage, output: str) -> bool:
+    """Return whether a run has come as far as *stage*."""
+    return output.count(f"TASK [underlay.ipsec.{stage.task}]") >= stage.occurrence
 
 
 def quoted(command: Sequence[str]) -> str:

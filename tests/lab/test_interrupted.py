@@ -11,36 +11,19 @@ inside the private network.
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
-import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Lab, Run, eventually
+from kit import Lab, Stage, banner, cut_off, interrupt, kill
 
 MEMBERS = ("i1", "i2")
 NSS = "sql:/var/lib/ipsec/nss"
 SEED = random.randrange(10**6)
 """Of the delays, in the names of the tests: shown when one fails."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Where a run is cut off."""
-
-    task: str
-    """Its role and name, as in the banner."""
-    occurrence: int = 1
-    loosened: bool = False
-    """Whether the hosts have to stop enforcing first, for the stage to have anything to do: a cut may come late."""
 
 
 STAGES = (
@@ -57,33 +40,6 @@ STAGES = (
     Stage("libreswan : Release negotiations, in order", loosened=True),
     Stage("verify : Look at the wire", occurrence=2, loosened=True),
 )
-
-
-def interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Press Ctrl-C."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """Let the controller die: ansible-playbook and whatever it started, without a word to anybody."""
-    process.send_signal(signal.SIGSTOP)
-    for pid in (*_descendants(process.pid), process.pid):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    # Not its process group: Ansible gives each worker a session of its own.
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if parent == pid:
-            child = int(path.parent.name)
-            yield child
-            yield from _descendants(child)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +68,7 @@ def test_hosts_stay_reachable(lab: Lab, cluster: dict[str, Any], index: int) -> 
         lab.converge(MEMBERS, **cluster, ipsec_enforcement="private-or-clear")
     # The last stage has less than two seconds to go.
     delay = random.Random(SEED + index).uniform(0, 1)
-    run = cut_off(lab, cluster, stage, cut, delay)
+    run = cut_off(lab, MEMBERS, stage, cut, delay, **cluster)
     said = f"{cut.__name__} {delay:.2f} s into {stage.task!r}:\n{run.output}"
     print(said)
     assert banner(stage, run.output), said
@@ -120,43 +76,6 @@ def test_hosts_stay_reachable(lab: Lab, cluster: dict[str, Any], index: int) -> 
     for host in MEMBERS:
         assert lab.reachable(host), said
         assert reachable(lab, host), said
-
-
-def cut_off(
-    lab: Lab,
-    cluster: dict[str, Any],
-    stage: Stage,
-    cut: Callable[[subprocess.Popen[bytes]], None],
-    delay: float,
-) -> Run:
-    """Run site.yml as far as *stage* and *delay* seconds more."""
-    path = lab.folder / "interrupted.log"
-    with path.open("wb") as log:
-        process = subprocess.Popen(
-            lab.command("site", MEMBERS, **cluster),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=lab.environment,
-            start_new_session=True,
-        )
-    try:
-        eventually(
-            lambda: banner(stage, path.read_text(errors="replace")) or process.poll() is not None, 120, 0.1
-        )
-        time.sleep(delay)
-        cut(process)
-        process.wait(timeout=60)
-    finally:
-        if process.poll() is None:
-            kill(process)
-            process.wait(timeout=10)
-    return Run(process.returncode, path.read_text(errors="replace"))
-
-
-def banner(stage: Stage, output: str) -> bool:
-    """Return whether a run has come as far as *stage*."""
-    return output.count(f"TASK [underlay.ipsec.{stage.task}]") >= stage.occurrence
 
 
 def test_a_run_finishes(lab: Lab, cluster: dict[str, Any]) -> None:

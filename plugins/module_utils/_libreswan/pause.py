@@ -66,14 +66,16 @@ def _trap_priority(network: Network, policies: Iterable[Policy]) -> int | None:
     """
     cidr = ipaddress.ip_network(network.cidr)
     source = f"{network.address}/{cidr.max_prefixlen}"
-    outbound = [policy for policy in policies if (policy.direction, policy.source) == ("out", source)]
+    outbound = [
+        policy
+        for policy in policies
+        if (policy.direction, policy.source, policy.protocol) == ("out", source, None)
+    ]
     groups = [policy.priority for policy in outbound if policy.destination == network.cidr]
     pairs = [
         policy.priority
         for policy in outbound
-        if policy.protocol is None
-        and policy.kind == "esp"
-        and ipaddress.ip_network(policy.destination).subnet_of(cidr)  # type: ignore[arg-type]
+        if policy.kind == "esp" and ipaddress.ip_network(policy.destination).subnet_of(cidr)  # type: ignore[arg-type]
     ]
     if groups:
         return min(groups)
