@@ -21,6 +21,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from kit import PASSPHRASE, Capture, Lab, eventually
 
 MEMBERS = ("h1", "h2")
@@ -123,7 +124,7 @@ def outside(lab: Lab, authority: Signer) -> None:
     """Install what the outside hosts need, and give them certificates."""
     packages = {
         "swan": "charon-systemd strongswan-swanctl libstrongswan-standard-plugins",
-        "libre": "libreswan libnss3-tools openssl",
+        "libre": "libreswan libnss3-tools",
     }
     install = "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq"
     with ThreadPoolExecutor() as pool:
@@ -148,13 +149,14 @@ def outside(lab: Lab, authority: Signer) -> None:
 
     key = ec.generate_private_key(ec.SECP384R1())
     issued = own(lab).issue("libre.partner.example", key)
-    put(lab, "libre", "/root/key.pem", private(key))
-    put(lab, "libre", "/root/cert.pem", issued.public_bytes(serialization.Encoding.PEM))
+    encryption = serialization.BestAvailableEncryption(b"x")
+    packed = pkcs12.serialize_key_and_certificates(b"libre", key, issued, None, encryption)
+    put(lab, "libre", "/root/it.p12", packed)
     put(lab, "libre", "/root/ca.pem", own(lab).pem)
     lab.ssh(
         "libre",
-        "cd /root; openssl pkcs12 -export -inkey key.pem -in cert.pem -name libre -passout pass:x -out it.p12;"
-        f"systemctl start ipsec; pk12util -i it.p12 -W x -d {NSS}; certutil -A -d {NSS} -n ca -t CT,, -a -i ca.pem",
+        f"systemctl start ipsec; pk12util -i /root/it.p12 -W x -d {NSS};"
+        f"certutil -A -d {NSS} -n ca -t CT,, -a -i /root/ca.pem",
     )
 
 
