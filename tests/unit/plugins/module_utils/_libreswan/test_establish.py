@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.establish import establish
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.establish import (
+    ENDPOINT_SECONDS,
+    establish,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed
 
 ONE, OTHER = "underlay-data+h1+h2", "underlay-data+h1+h3"
@@ -158,3 +161,22 @@ def test_silent_pluto_is_waited_for() -> None:
     host = Host({})
     missing, _begun = establish({ONE: True}, silent, 3, now=host.now, wait=host.wait)
     assert (missing, host.passed) == ({ONE}, 3.0)
+
+
+ENDPOINT = "underlay-endpoint+gate"
+
+
+def test_an_endpoint_that_does_not_answer_is_waited_for_a_while_and_no_longer() -> None:
+    host = Host({0: up(ONE)})
+    missing, begun = host.establish({ONE: True, ENDPOINT: True}, 60, outside=[ENDPOINT])
+    assert (missing, begun) == ({ENDPOINT}, {ENDPOINT})
+    assert host.passed == ENDPOINT_SECONDS
+    again = Host({0: up(ONE)})
+    again.establish({ONE: True, ENDPOINT: True}, 60, outside=[ENDPOINT], elapsed=10.0)
+    assert again.passed == ENDPOINT_SECONDS - 10
+
+
+def test_pairs_are_waited_for_whatever_endpoints_do() -> None:
+    host = Host({20: up(ONE)})
+    assert host.establish({ONE: False, ENDPOINT: True}, 60, outside=[ENDPOINT])[0] == {ENDPOINT}
+    assert host.passed == 20

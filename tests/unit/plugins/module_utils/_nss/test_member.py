@@ -236,3 +236,25 @@ def test_a_key_in_use_elsewhere_stays() -> None:
 )
 def test_rfc1485(subject: dict[str, str], text: str) -> None:
     assert member.rfc1485(subject) == text
+
+
+def test_cas_of_endpoints_come_and_go_and_leave_others_alone() -> None:
+    db = database({**READY, "somebody": (",,", [OTHER_CA])})
+    before = db.content()
+    third = pki.as_host_sees(pki.authority(7))
+    member.trust_others(db, [third], "underlay-ca")
+    entry = db.content().entry(f"underlay-ca+{third.fingerprint[:16]}")
+    assert entry is not None
+    assert (entry.trust, entry.certificates) == ("CT,,", (third,))
+    once = db.content()
+    member.trust_others(db, [third], "underlay-ca")
+    assert db.content() == once
+    member.trust_others(db, [], "underlay-ca")
+    assert db.content() == before
+
+
+def test_the_cluster_s_own_ca_as_that_of_an_endpoint_is_there_once() -> None:
+    db = database(READY)
+    before = db.content()
+    member.trust_others(db, [CA], "underlay-ca")
+    assert db.content() == before

@@ -82,3 +82,10 @@ def test_without_a_journal_there_is_no_account() -> None:
         return Completed(tuple(argv), 127, "", "journalctl is not installed")
 
     assert read_accounts(run, 1000.0, ["10.88.0.12"]) == {}  # type: ignore[arg-type]
+
+
+def test_lines_that_name_a_connection_and_no_address() -> None:
+    text = f'100.5 h1 pluto[7]: "underlay-endpoint+gate" #3: {REJECTED}\n'
+    assert parse_accounts(text, ["192.0.2.1"]) == {}
+    found = parse_accounts(text, ["192.0.2.1"], {"underlay-endpoint+gate": "192.0.2.1"})
+    assert found["192.0.2.1"].cause == "authentication"
