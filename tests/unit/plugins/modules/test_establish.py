@@ -38,3 +38,18 @@ def test_it_names_the_peers_without_an_sa(
     )
     assert (result["changed"], result["pairs"], result["begun"]) == (False, len(peers), [])
     assert result["missing"] == [{"member": name, "network": "data", "reason": ""} for name in missing]
+
+
+def test_reason_of_a_peer_behind_nat_is_at_its_nat_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def log(argv: Sequence[str], **_options: object) -> Completed:
+        if argv[0] != "journalctl":
+            return pluto(argv)
+        line = (
+            '1.0 h1 pluto[1]: "x" #7: 10.88.0.50: IKE_AUTH response rejected Child SA with TS_UNACCEPTABLE\n'
+        )
+        return Completed(tuple(argv), 0, line, "")
+
+    monkeypatch.setattr(establish, "host_runner", lambda: log)
+    nat = {**peer(3), "address": "10.99.0.13", "nat_address": "10.88.0.50"}
+    result = establish._run({"member": "h1", "peers": [nat], "endpoints": [], "timeout": 0.0, "elapsed": 0.0})
+    assert "TS_UNACCEPTABLE" in result["missing"][0]["reason"]

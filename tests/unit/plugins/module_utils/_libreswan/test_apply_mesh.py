@@ -438,6 +438,37 @@ def test_network_on_which_the_other_topology_enforces_switches(
     assert apply.switching(settings, observed(present), target) == expected
 
 
+def behind_nat(state: str) -> dict[str, str]:
+    """Return the files of a mesh whose member h2 is behind NAT."""
+    settings = mesh(2, 3)
+    nat = tuple(replace(p, nat_address="10.88.0.50") if p.member == "h2" else p for p in settings.peers)
+    return files(replace(settings, peers=nat), state)
+
+
+BARRIER = "underlay-data-nat-10.88.0.50"
+
+
+def test_nat_address_is_barred_when_the_pair_comes_into_force_and_opened_with_it() -> None:
+    tighter = apply.delta(observed(behind_nat("prepared"), trapped=False), behind_nat("private"))
+    assert (tighter.add, tighter.delete) == ((BARRIER,), ())
+    wider = apply.delta(observed(behind_nat("private")), behind_nat("private-or-clear"))
+    assert wider.delete == (BARRIER,)
+
+
+def test_barrier_that_the_kernel_lacks_is_routed_again() -> None:
+    present = behind_nat("private")
+    assert not apply.delta(observed(present), present)
+    assert set(apply.delta(observed(present, trapped=False), present).route) == {BARRIER, pair(2), pair(3)}
+
+
+def test_barrier_is_loaded_in_the_batch(tmp_path: Path) -> None:
+    host = Host(loaded=[pair(2), pair(3)])
+    (tmp_path / "etc/ipsec.d").mkdir(parents=True)
+    apply.apply(apply.Delta(behind_nat("private"), add=(BARRIER,)), host, tmp_path)
+    assert [list(render.sections_of(batch)) for batch in host.batches] == [[BARRIER]]
+    assert not [command for command in host.changes if "--route" in command]
+
+
 def test_files_of_a_network_that_waits_for_its_switch() -> None:
     groups = render.files(TWO_GROUPS, V4, {"data": "private", "six": "private"})
     kept = apply.files_of(observed({**groups, **KEYS}), [DATA])
