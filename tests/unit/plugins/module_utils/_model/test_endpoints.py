@@ -30,7 +30,9 @@ NETWORKS = (
         ipaddress.ip_network("10.88.0.0/24"),
         (ClearEntry(ipaddress.ip_network("10.88.0.99/32")),),
     ),
-    Network("data6", ipaddress.ip_network("fd88::/64"), encapsulation="always"),
+    Network(
+        "data6", ipaddress.ip_network("fd88::/64"), encapsulation="always", mode="tunnel", esp="aes_gcm128"
+    ),
 )
 SETTINGS = Settings(
     group="ipsec",
@@ -86,6 +88,7 @@ def test_defaults_are_the_cluster_s() -> None:
 def test_network_of_its_address() -> None:
     found = one(address="fd88::50")
     assert (found.network, found.members, found.encapsulation) == ("data6", ("h1",), "always")
+    assert (found.mode, found.esp, found.ike) == ("tunnel", "aes_gcm128", SETTINGS.ike)
 
 
 def test_subnets_make_it_a_tunnel() -> None:
