@@ -436,10 +436,9 @@ def _each(names: Sequence[str], verb: str, run: Runner) -> None:
         run(["ipsec", "whack", "--name", names[0], verb])
     elif names:
         whack = run(["ipsec", "--directory"]).stdout.strip() + "/whack"
-        lines = "".join(f"{name}\n" for name in names)
         run(
-            ["xargs", "--delimiter=\\n", "-n", "1", whack, verb, "--name"],
-            stdin=lines,
+            ["xargs", "--null", "-n", "1", whack, verb, "--name"],
+            stdin="".join(f"{name}\0" for name in names),
             timeout=_LOAD_SECONDS + len(names) * _EACH_SECONDS,
         )
 

@@ -310,11 +310,10 @@ def test_pairs_are_loaded_in_one_process_however_many_they_are(tmp_path: Path) -
 
 def test_pairs_are_unloaded_and_routed_in_one_process_each(tmp_path: Path) -> None:
     host = applied(apply.delta(observed(PREPARED, trapped=False), files(mesh(3, 4), "private")), tmp_path)
-    each = "xargs --delimiter=\\n -n 1 /whack"
     assert host.changes == [
         f"ipsec whack --name {pair(2)} --delete",
         "ipsec --directory",
-        f"{each} --route --name",
+        "xargs --null -n 1 /whack --route --name",
     ]
 
 
