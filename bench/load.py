@@ -92,13 +92,20 @@ def playbooks(folder: Path) -> None:
         "enforcement": "private",
         "stage": "{{ stage }}",
     }
-    tasks: dict[str, dict[str, Any]] = {
-        "plan": {"ansible.builtin.import_role": {"name": "underlay.ipsec.plan"}},
-        "load": {"underlay.ipsec.libreswan": load},
-        "unload": {"underlay.ipsec.libreswan": {"state": "absent"}},
+    tasks: dict[str, list[dict[str, Any]]] = {
+        # Not the role: it would refuse a run without most of the members, and rightly so.
+        "plan": [
+            {
+                "underlay.ipsec.host_info": {"controller_time": "{{ now(utc=true).isoformat() }}"},
+                "register": "__ipsec_host_info",
+            },
+            {"underlay.ipsec.plan": {"group": "ipsec", "directory": str(plan)}, "run_once": True},
+        ],
+        "load": [{"underlay.ipsec.libreswan": load}],
+        "unload": [{"underlay.ipsec.libreswan": {"state": "absent"}}],
     }
-    for name, task in tasks.items():
-        play = [{"hosts": "ipsec", "gather_facts": False, "tasks": [task]}]
+    for name, steps in tasks.items():
+        play = [{"hosts": "ipsec", "gather_facts": False, "tasks": steps}]
         (folder / f"{name}.yml").write_text(json.dumps(play), encoding="utf-8")
 
 
