@@ -110,7 +110,10 @@ def test_what_is_set_by_the_user() -> None:
 
 
 def test_a_connection_for_each_pair_of_subnets() -> None:
-    subnets = {"local_subnets": ["10.1.0.0/16"], "remote_subnets": ["192.0.2.0/25", "192.0.2.128/25"]}
+    subnets: dict[str, Any] = {
+        "local_subnets": ["10.1.0.0/16"],
+        "remote_subnets": ["192.0.2.0/25", "192.0.2.128/25"],
+    }
     found = {connection.name: dict(connection.keywords) for connection in made(mode="tunnel", **subnets)}
     assert {name: (k["leftsubnet"], k["rightsubnet"]) for name, k in found.items()} == {
         "underlay-endpoint+gate+10.1.0.0-16+192.0.2.0-25": ("10.1.0.0/16", "192.0.2.0/25"),
