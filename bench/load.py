@@ -7,7 +7,8 @@ Plans and renders the mesh in this process, then boots one host of each release,
 become members of a mesh of two, and of MEMBERS then: all others exist in the inventory only.
 The module libreswan loads all pairs and enforces them, with certificates and with pre-shared keys.
 Prints the seconds of the module on the host, from the start of Python to its end, and of the
-commands of libreswan that it runs, which a script in the place of `ipsec` notes down.
+commands of libreswan that it runs, which a script in the place of `ipsec` notes down; and the processor's
+seconds of the whole host for the run, which say more than the others on a machine with other things to do.
 
     .venv/bin/python bench/load.py [MEMBERS]
 """
@@ -155,9 +156,24 @@ def measured(lab: Lab, host: str) -> dict[str, tuple[int, float]]:
     return found
 
 
-def row(what: str, release: str, whole: float, found: dict[str, tuple[int, float]]) -> str:
+def processor(lab: Lab, host: str) -> float:
+    """Return the processor's seconds that a user-mode Linux has had so far: its kernel's, and those of its processes."""
+    kernel = lab.status["hosts"][host]["pid"]
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, rest = stat.parent.name, stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(pid) == kernel or int(rest[1]) == kernel:
+            # Own time, and that of children that are no more.
+            total += sum(map(int, rest[11:15]))
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def row(what: str, release: str, whole: float, busy: float, found: dict[str, tuple[int, float]]) -> str:
     """Return a row of the table."""
-    cells = [what, release, f"**{found['module'][1]:.2f} s**", f"{whole:.1f} s"]
+    cells = [what, release, f"**{found['module'][1]:.2f} s**", f"{busy:.1f} s", f"{whole:.1f} s"]
     for name in (*STEPS, "other commands", "Python"):
         count, seconds = found.get(name, (0, 0.0))
         cells.append((f"{count} x " if count > 1 else "") + f"{seconds:.2f} s" if count else "")
@@ -189,6 +205,7 @@ def measure(lab: Lab, count: int) -> None:
         "what",
         "release",
         "module",
+        "host's processor",
         "ansible-playbook",
         *STEPS,
         "other commands",
@@ -205,16 +222,20 @@ def measure(lab: Lab, count: int) -> None:
         for host, release in HOSTS.items():
             lab.ssh(host, f"rm -f {TIMES}")
             for what, stage, wanted in STAGES:
+                used = processor(lab, host)
                 whole, out = play(lab, full, "load", host, ipsec_auth=auth, stage=stage)
+                used = processor(lab, host) - used
                 if f"changed={wanted}" not in out:
                     print(f"{what} on {host}: changed is not {wanted}: {out}")
-                print(row(f"{what}, {auth}", release, whole, measured(lab, host)), flush=True)
+                print(row(f"{what}, {auth}", release, whole, used, measured(lab, host)), flush=True)
             loaded = lab.ssh(host, "ipsec whack --status | grep -c 'policy: IKEv2'").strip()
             routed = lab.ssh(host, "ip xfrm policy | grep -c 'dir out'").strip()
             print(f"  {release}: {loaded} connections loaded, {routed} outbound policies", file=sys.stderr)
             lab.ssh(host, f"rm -f {TIMES}")
+            used = processor(lab, host)
             whole, _out = play(lab, full, "unload", host)
-            print(row(f"unload, {auth}", release, whole, measured(lab, host)), flush=True)
+            used = processor(lab, host) - used
+            print(row(f"unload, {auth}", release, whole, used, measured(lab, host)), flush=True)
         play(lab, small, "plan", ",".join(HOSTS), ipsec_auth=auth)
         play(lab, small, "load", ",".join(HOSTS), ipsec_auth=auth, stage="enforce")
 
