@@ -203,6 +203,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import detect
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import pair_name
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import read_traffic
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import read_accounts
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.host import (
@@ -276,8 +277,10 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
         )
     dialect = detect(run)
     service = read_service(run)
-    claimed = {entry["peer"] for entry in read_traffic(run)}
-    accounts = read_accounts(run, time.time(), (target.reached_at for target in peers))
+    # Of a pair in a mesh, pluto says the name and not always the address.
+    pairs = {pair_name(target.network, params["member"], target.peer): target.reached_at for target in peers}
+    claimed = {entry["peer"] or pairs.get(entry["name"]) for entry in read_traffic(run)}
+    accounts = read_accounts(run, time.time(), (target.reached_at for target in peers), pairs)
     policies = kernel.policies()
     return {
         "pairs": [
