@@ -336,7 +336,7 @@ service:
   sample: started
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -344,8 +344,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply as live
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import pause, render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import difference, pause, render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect, detect
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.stage import desired
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner, host_runner
 
 # Only to predict in check mode what a host without libreswan would get.
@@ -451,34 +452,33 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     stage = params["stage"]
     if stage in ("hold", "release"):
         return _pause(run, settings, stage, params["hold_seconds"], check=check)
-    likely = dialect or _LIKELY
     observed = live.observe(run)
-    groups = live.enforcement(settings, observed, params["enforcement"], stage)
-    switching = live.switching(settings, observed, params["enforcement"])
-    waiting = [n for n in settings.networks if n.name in switching and stage != "enforce"]
-    rendered = replace(settings, networks=tuple(n for n in settings.networks if n not in waiting))
-    files = {
-        **render.files(rendered, likely, groups),
-        **render.watch_files("" if settings.mesh and not waiting else params["watch"] or "", likely),
-        **(live.files_of(observed, waiting) if waiting else {}),
-        **render.secrets_file(params["keys"]),
-    }
-    names = [connection.name for connection in render.connections(rendered, likely, groups)]
-    result = _change(run, dialect, observed, files, check=check, reload=names if params["reload"] else [])
+    wanted = desired(
+        settings,
+        observed,
+        dialect or _LIKELY,
+        params["enforcement"],
+        stage,
+        watch=params["watch"] or "",
+        keys=params["keys"],
+    )
+    reload = wanted.connections if params["reload"] else ()
+    result = _change(run, dialect, observed, wanted.files, check=check, reload=reload)
+    started = result["service"] in ("started", "restarted")
     if result["changed"] and not check and not settings.mesh:
         if stage == "enforce":
             pause.drop_shunts(settings.networks, run)
-        elif result["service"] in ("started", "restarted"):
+        elif started:
             pause.hold(settings.networks, run, _ORDER_SECONDS, lower_only=True, action="allow")
-    awaited = {name for e in rendered.endpoints if e.initiate for name in e.connections}
-    awaited |= set(names) & groups.keys()
-    ended = awaited if result["service"] in ("started", "restarted") else {*result["connections"]["added"]}
+    awaited = {name for endpoint in settings.endpoints if endpoint.initiate for name in endpoint.connections}
+    awaited = (awaited | wanted.enforcement.keys()) & set(wanted.connections)
+    ended = awaited if started else set(result["connections"]["added"])
     established = (observed.loaded.established if observed.loaded else frozenset()) - ended
     return {
         **result,
-        "enforced": sorted(name for name, group in groups.items() if group == "private"),
-        "pending": bool(waiting) or any(group != params["enforcement"] for group in groups.values()),
-        "hold": bool(switching) or not settings.mesh,
+        "enforced": sorted(name for name, state in wanted.enforcement.items() if state == "private"),
+        "pending": wanted.pending,
+        "hold": wanted.switching or not settings.mesh,
         "unestablished": len(awaited - established),
     }
 
@@ -486,21 +486,21 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
 def _change(
     run: Runner,
     dialect: Dialect | None,
-    observed: live.Observed,
-    files: dict[str, str],
+    observed: difference.Observed,
+    files: Mapping[str, str],
     *,
     check: bool,
     serve: bool = True,
     reload: Sequence[str] = (),
 ) -> dict[str, Any]:
-    change = live.delta(observed, files, reload, serve=serve)
+    change = difference.delta(observed, files, reload, serve=serve)
     if change and not check:
         if change.write:
             live.validate(run, files)
         live.apply(change, run, Path("/"))
     return {
         "changed": bool(change),
-        "diff": live.file_diff(observed, change),
+        "diff": difference.file_diff(observed, change),
         "version": f"{dialect.major}.{dialect.minor}" if dialect else None,
         "connections": {"added": list(change.add), "removed": list(change.delete)},
         "healed": sorted({sa.peer for sa in change.heal}),

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring a host's libreswan from what is there to what the plan wants, live.
 
-`delta` compares (pure); `apply` carries out, in an order that an interruption cannot
+`difference.delta` compares; `apply` carries out, in an order that an interruption cannot
 spoil: a journal names what is about to be touched before the first file changes, and
 goes away after the daemon has taken everything over. A run that finds one redoes its
 part, whatever the files say.
@@ -14,297 +14,38 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import write_atomically
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.difference import (
+    SERVICE,
+    Delta,
+    Journal,
+    Observed,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import (
     is_endpoint,
-    replaced_by,
 )
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, parse
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import (
+    IkeSa,
+    Loaded,
+    parse,
+    useless,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import read_policies
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
-SERVICE = "ipsec"
 JOURNAL = f"{render.CONF_DIR}/underlay-unfinished.json"
 _LOAD_SECONDS = 60.0
 # How long one connection among many may take at most.
 _EACH_SECONDS = 0.5
 # How long an SA may look useless: ending one takes an exchange with the peer, and its cleaning up.
 _SETTLE_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Journal:
-    """What an interrupted run may have left half done."""
-
-    connections: frozenset[str] = frozenset()
-    restart: bool = False
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What is on the host now."""
-
-    files: Mapping[str, str]
-    """Path → text of the collection's files."""
-    loaded: Loaded | None
-    """What pluto has loaded; None if it is not running."""
-    enabled: bool
-    """Whether systemd starts the service at boot."""
-    journal: Journal | None
-    """None if the last run finished."""
-    useless: tuple[IkeSa, ...] = ()
-    """IKE SAs that carry nothing, and did not a moment before either."""
-
-
-@dataclass(frozen=True)
-class Delta:
-    """What has to be done; falsy if nothing."""
-
-    write: Mapping[str, str] = field(default_factory=dict)
-    remove: tuple[str, ...] = ()
-    terminate: tuple[str, ...] = ()
-    """Targets whose SAs end, because their policy entry goes or their connection changes."""
-    delete: tuple[str, ...] = ()
-    """Connections to unload."""
-    add: tuple[str, ...] = ()
-    """Connections to load, in the order of the plan; a loaded one is replaced."""
-    exceptions: Mapping[str, str] = field(default_factory=dict)
-    """Those of ``add`` that are exceptions from a group, or hosts taken out of one → the CIDR whose SAs end in their favour."""
-    secrets: bool = False
-    """Whether pluto has to read the pre-shared keys again."""
-    certificates: bool = False
-    """Whether pluto has to read the certificates again, for connections that stay loaded."""
-    listen: bool = False
-    """Whether pluto has to read the policy files."""
-    route: tuple[str, ...] = ()
-    """Loaded targets, exceptions and pairs whose policy the kernel lacks."""
-    heal: tuple[IkeSa, ...] = ()
-    """SAs that pluto has, but that carry nothing."""
-    enable: bool = False
-    start: bool = False
-    restart: bool = False
-    """Whether an option of ``config setup`` changed, which pluto reads only when it starts."""
-
-    @property
-    def watch(self) -> bool:
-        """Whether the service beside pluto is new, or another one than before."""
-        return bool({render.WATCH_SCRIPT_FILE, render.WATCH_UNIT_FILE} & set(self.write))
-
-    def __bool__(self) -> bool:
-        return self != Delta()
-
-    @property
-    def service(self) -> str:
-        """What becomes of the service, in one word."""
-        done = (("restarted", self.restart), ("started", self.start), ("enabled", self.enable))
-        return next((word for word, true in done if true), "none")
-
-
-def delta(
-    observed: Observed, files: Mapping[str, str], reload: Iterable[str] = (), *, serve: bool = True
-) -> Delta:
-    """Return what turns *observed* into *files*.
-
-    *reload* names connections whose certificate changed though their text is the same. Pairs
-    take up another one live; pluto 4.10 would crash if it did that with opportunistic SAs, so
-    groups are loaded again. With *serve* the service has to run and be enabled;
-    without it a stopped service is left stopped.
-    """
-    write = {path: text for path, text in files.items() if observed.files.get(path) != text}
-    remove = tuple(sorted(set(observed.files) - set(files)))
-    enable = serve and not observed.enabled
-    loaded = observed.loaded
-    if loaded is None:
-        return Delta(write, remove, enable=enable, start=serve)
-    wanted, present = _sections(files), _sections(observed.files)
-    journal = observed.journal or Journal()
-    before, after = _entries(observed.files), _entries(files)
-    renewed = {name for name in reload if is_pair(name)} if not after else set()
-    forced = journal.connections | set(reload) - renewed
-    changed = {
-        name
-        for name, section in wanted.items()
-        if name not in loaded.connections or _differ(name, present.get(name), section) or name in forced
-    }
-    ours = {name for name in loaded.connections if name.startswith(PREFIX)}
-    delete = tuple(sorted(ours - set(wanted)))
-    # A group that gains an entry is loaded again, though it is the same: pluto 5.2 reads
-    # the groups from the newest to the oldest and takes an entry that it meets before
-    # those it has for their end, SAs included.
-    gaining = {
-        name for name, entries in after.items() if entries - before.get(name, set()) and name in wanted
-    }
-    add = tuple(name for name in wanted if name in changed or name in gaining)
-    leaving = (
-        f"{name}#{entry}" for name, entries in before.items() for entry in entries - after.get(name, set())
-    )
-    replaced = (target for name in (*delete, *add) for target in loaded.targets_of(name))
-    terminate = {target for target in (*leaving, *replaced) if target in loaded.routed}
-    exceptions = {name: cidr for name in wanted if (cidr := render.exception_of(wanted[name]))}
-    outside = {
-        name: cidr
-        for name in wanted
-        if is_endpoint(name) and (cidr := replaced_by(render.keywords(wanted[name])))
-    }
-    trapped = {name for name in wanted if is_pair(name) and _auto(wanted[name]) == "ondemand"}
-    trapped |= {name for name in wanted if render.is_barrier(wanted[name])}
-    return Delta(
-        write,
-        remove,
-        terminate=tuple(sorted(terminate)),
-        delete=delete,
-        add=add,
-        exceptions={name: cidr for name, cidr in {**exceptions, **outside}.items() if name in add and after},
-        secrets=observed.files.get(render.SECRETS_FILE) != files.get(render.SECRETS_FILE)
-        or bool(observed.journal),
-        certificates=bool(renewed),
-        listen=bool(gaining or terminate or observed.journal or set(add) & set(after)),
-        route=tuple(
-            name
-            for name, routed in loaded.routed.items()
-            if not routed
-            and name not in terminate
-            and name not in add
-            and (name in exceptions or name in trapped or (name.partition("#")[0] in after and "#" in name))
-        ),
-        heal=tuple(sa for sa in observed.useless if sa.target not in terminate),
-        enable=enable,
-        restart=journal.restart or (serve and render.SETUP_FILE in write),
-    )
-
-
-def _differ(name: str, present: str | None, wanted: str) -> bool:
-    """Return whether a connection has to be loaded again, which ends its SA, to become what is wanted."""
-    if present is None or not is_pair(name):
-        return present != wanted
-    before, after = render.keywords(present), render.keywords(wanted)
-    # A pair that is to keep the kernel's policy from now on is told so. The other way round it
-    # has to go: pluto 4.10 does not survive --unroute while there is an SA.
-    grows = before.pop("auto") != "ondemand" or after["auto"] == "ondemand"
-    after.pop("auto")
-    return before != after or not grows
-
-
-def _auto(section: str) -> str:
-    return render.keywords(section)["auto"]
-
-
-def useless(loaded: Loaded, outbound: Collection[str]) -> tuple[IkeSa, ...]:
-    """Return the IKE SAs that are in the way of a working pair, until they are renewed hours later.
-
-    *outbound* are the addresses to which the kernel has a policy of their own that wants an SA.
-
-    One-way: when both ends of a pair start at the same moment, pluto 4.x finishes one
-    negotiation, then cleans up after the other one and takes the policy of the finished one
-    with it, so the peer sends to us encrypted and nothing leaves for that peer.
-    Stuck: if only the Child SA fails, or if a peer crashed and the SA that came after ends
-    before the one that was left, pluto 4.x keeps an IKE SA and ignores all packets that ask
-    for an SA with that peer.
-    """
-
-    def carries(sa: IkeSa) -> bool:
-        # An endpoint's policies may be for subnets behind it.
-        return sa.peer in loaded.protected and (sa.peer in outbound or is_endpoint(sa.target))
-
-    def on_the_way(sa: IkeSa) -> bool:
-        return sa.peer not in loaded.protected and not sa.established
-
-    return tuple(sa for sa in loaded.ike_sas if not carries(sa) and not on_the_way(sa))
-
-
-def enforcement(settings: render.Settings, observed: Observed, target: str, stage: str) -> dict[str, str]:
-    """Return what is in force after this run: see `render.files`.
-
-    Before the stage ``enforce`` nothing is made stricter than it is, and what
-    enforces already is not opened again.
-    """
-    if target == "clear":
-        return {} if settings.mesh else {network.name: "clear" for network in settings.networks}
-    careful = target == "private" and stage != "enforce"
-    if not settings.mesh:
-        return {
-            network.name: "private-or-clear" if careful and not _enforces(observed, network) else target
-            for network in settings.networks
-        }
-    trapped = _trapped(observed)
-    return {
-        name: "prepared" if careful and name not in trapped else target
-        for network in settings.networks
-        for name in settings.pairs(network)
-    }
-
-
-def switching(settings: render.Settings, observed: Observed, target: str) -> frozenset[str]:
-    """Return the networks on which the other topology enforces.
-
-    Two topologies want the same kernel policies, and to open a network in between is to let
-    clear text out: such a network changes from the one to the other in the stage ``enforce``, at once.
-    """
-    trapped = _trapped(observed)
-    return frozenset(
-        network.name
-        for network in settings.networks
-        if target == "private"
-        and (
-            _enforces(observed, network)
-            if settings.mesh
-            else any(name.startswith(f"{PREFIX}{network.name}+") for name in trapped)
-        )
-    )
-
-
-def files_of(observed: Observed, networks: Iterable[render.Network]) -> dict[str, str]:
-    """Return what there is on the host for *networks*, and the keys."""
-    paths = {render.SECRETS_FILE}
-    for network in networks:
-        paths |= {render.conf_file(network), *(render.policy_file(network, g) for g in render.GROUPS)}
-    return {path: text for path, text in observed.files.items() if path in paths}
-
-
-def _enforces(observed: Observed, network: render.Network) -> bool:
-    return bool(render.entries_of(observed.files.get(render.policy_file(network, "private"), "")))
-
-
-def _trapped(observed: Observed) -> frozenset[str]:
-    return frozenset(
-        name
-        for name, section in _sections(observed.files).items()
-        if is_pair(name) and _auto(section) == "ondemand"
-    )
-
-
-def file_diff(observed: Observed, change: Delta) -> list[dict[str, str]]:
-    """Return the change of the files, and of the service, in the form of ``--diff``."""
-    after = {**change.write, **dict.fromkeys(change.remove, "")}
-    diff = [
-        {
-            "before_header": path,
-            "after_header": path,
-            "before": observed.files.get(path, ""),
-            "after": text,
-        }
-        for path, text in sorted(after.items())
-        if path != render.SECRETS_FILE
-    ]
-    steps = [
-        *(f"load {name}\n" for name in change.add),
-        *(f"unload {name}\n" for name in change.delete),
-        *(f"route {name}\n" for name in change.route),
-        *(f"negotiate again with {sa.peer}\n" for sa in change.heal),
-        *([f"load other keys from {render.SECRETS_FILE}\n"] if render.SECRETS_FILE in after else []),
-        *([f"service {SERVICE} {change.service}\n"] if change.service != "none" else []),
-    ]
-    if steps:
-        diff.append({"before_header": "live", "after_header": "live", "before": "", "after": "".join(steps)})
-    return diff
 
 
 def observe(run: Runner, root: Path = Path("/"), *, wait: Callable[[float], None] = time.sleep) -> Observed:
@@ -381,14 +122,14 @@ def apply(
     elif change.start:
         run(["systemctl", "start", SERVICE])
     else:
-        _live(change, run, _sections(_files(root)))
+        _live(change, run, render.sections_in(_files(root)))
     if change.watch:
         run(["systemctl", "daemon-reload"])
         run(["systemctl", "enable", "--quiet", render.WATCH_SERVICE])
         run(["systemctl", "restart", render.WATCH_SERVICE])
     if change.restart or change.start:
         _check_setup(run)
-        _await_loaded(run, _sections(_files(root)), wait)
+        _await_loaded(run, render.sections_in(_files(root)), wait)
     _below(root, JOURNAL).unlink()
 
 
@@ -518,24 +259,6 @@ def _await_loaded(run: Runner, names: Iterable[str], wait: Callable[[float], Non
 def _loaded(run: Runner) -> Loaded:
     status = run(["ipsec", "whack", "--status"], check=False).stdout
     return parse(status, run(["ipsec", "whack", "--showstates"], check=False).stdout)
-
-
-def _entries(files: Mapping[str, str]) -> dict[str, set[str]]:
-    """Return group → entries of its policy file."""
-    return {
-        path.rsplit("/", 1)[-1]: set(render.entries_of(text))
-        for path, text in files.items()
-        if path.startswith(render.POLICY_DIR)
-    }
-
-
-def _sections(files: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: section
-        for path, text in files.items()
-        if path.endswith(".conf")
-        for name, section in render.sections_of(text).items()
-    }
 
 
 def _files(root: Path) -> dict[str, str]:

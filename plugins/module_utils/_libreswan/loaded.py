@@ -10,10 +10,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import is_endpoint
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import (
     parse_connections,
@@ -89,3 +90,26 @@ def parse(status: str, states: str) -> Loaded:
         frozenset(entry["peer"] for entry in child if entry["peer"] and entry["established"]),
         frozenset(entry["name"] for entry in child if entry["established"]),
     )
+
+
+def useless(loaded: Loaded, outbound: Collection[str]) -> tuple[IkeSa, ...]:
+    """Return the IKE SAs that are in the way of a working pair, until they are renewed hours later.
+
+    *outbound* are the addresses to which the kernel has a policy of their own that wants an SA.
+
+    One-way: when both ends of a pair start at the same moment, pluto 4.x finishes one
+    negotiation, then cleans up after the other one and takes the policy of the finished one
+    with it, so the peer sends to us encrypted and nothing leaves for that peer.
+    Stuck: if only the Child SA fails, or if a peer crashed and the SA that came after ends
+    before the one that was left, pluto 4.x keeps an IKE SA and ignores all packets that ask
+    for an SA with that peer.
+    """
+
+    def carries(sa: IkeSa) -> bool:
+        # An endpoint's policies may be for subnets behind it.
+        return sa.peer in loaded.protected and (sa.peer in outbound or is_endpoint(sa.target))
+
+    def on_the_way(sa: IkeSa) -> bool:
+        return sa.peer not in loaded.protected and not sa.established
+
+    return tuple(sa for sa in loaded.ike_sas if not carries(sa) and not on_the_way(sa))

@@ -280,6 +280,25 @@ def sections_of(conf_text: str) -> dict[str, str]:
     return {name: "\n".join(lines) for name, lines in sections.items()}
 
 
+def entries_in(files: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return group → entries of its policy file, for path → text of files."""
+    return {
+        path.rsplit("/", 1)[-1]: set(entries_of(text))
+        for path, text in files.items()
+        if path.startswith(POLICY_DIR)
+    }
+
+
+def sections_in(files: Mapping[str, str]) -> dict[str, str]:
+    """Return connection name → text of its section, for path → text of files."""
+    return {
+        name: section
+        for path, text in files.items()
+        if path.endswith(".conf")
+        for name, section in sections_of(text).items()
+    }
+
+
 def exception_of(section: str) -> str | None:
     """Return the CIDR that a section (see `sections_of`) leaves in clear; None for what encrypts."""
     found = keywords(section)
@@ -298,6 +317,11 @@ def fingerprint(section: str) -> str:
 def is_barrier(section: str) -> bool:
     """Return whether a section (see `sections_of`) drops what goes to the NAT address of a peer."""
     return keywords(section).get("type") == "drop"
+
+
+def auto_of(section: str) -> str:
+    """Return what a section (see `sections_of`) has as ``auto=``."""
+    return keywords(section)["auto"]
 
 
 def keywords(section: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ DATA = render.Network(
     "data", 4, "10.88.0.0/24", "10.88.0.1", "transport", "auto", private=("10.88.0.0/24",), clear=()
 )
 SIX = replace(DATA, name="six", family=6, cidr="fd88::/64", address="fd88::1", private=("fd88::/64",))
-PSK = {"certificate": None, "authby": "secret"}
+PSK: dict[str, Any] = {"certificate": None, "authby": "secret"}
 
 
 def peer(number: int, network: render.Network = DATA) -> Peer:

@@ -11,9 +11,20 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, ProblemsError
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, pause, render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import (
+    apply,
+    difference,
+    pause,
+    render,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, parse
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import (
+    IkeSa,
+    Loaded,
+    parse,
+    useless,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.stage import enforcement
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed
 
 V4 = Dialect(4, 10)
@@ -33,8 +44,8 @@ TARGET = f"{PRIVATE}#10.88.0.0/24"
 ENFORCED = render.files(SETTINGS, V4, {"data": "private"})
 PREPARED = render.files(SETTINGS, V4, {"data": "private-or-clear"})
 LOADED = Loaded({PRIVATE: False, RELAXED: False, EXCEPTION: True, TARGET: True})
-CONVERGED = apply.Observed(ENFORCED, LOADED, enabled=True, journal=None)
-NOTHING = apply.Observed({}, None, enabled=False, journal=None)
+CONVERGED = difference.Observed(ENFORCED, LOADED, enabled=True, journal=None)
+NOTHING = difference.Observed({}, None, enabled=False, journal=None)
 
 STATUS = f"""\
 000 "{PRIVATE}": 10.88.0.11...%opportunisticgroup; unrouted; eroute owner: #0
@@ -80,21 +91,21 @@ class Host:
 
 
 def test_nothing_to_do_on_a_converged_host() -> None:
-    assert not apply.delta(CONVERGED, ENFORCED)
+    assert not difference.delta(CONVERGED, ENFORCED)
 
 
 def test_fresh_host_is_started_and_enabled() -> None:
-    change = apply.delta(NOTHING, PREPARED)
+    change = difference.delta(NOTHING, PREPARED)
     assert (change.start, change.enable, change.restart, dict(change.write)) == (True, True, False, PREPARED)
 
 
 def test_running_daemon_without_our_setup_is_restarted_and_says_so() -> None:
-    change = apply.delta(replace(NOTHING, loaded=Loaded(), enabled=True), PREPARED)
+    change = difference.delta(replace(NOTHING, loaded=Loaded(), enabled=True), PREPARED)
     assert (change.restart, change.service) == (True, "restarted")
 
 
 def test_enforcement_moves_one_entry_and_touches_no_other_connection() -> None:
-    change = apply.delta(CONVERGED, PREPARED)
+    change = difference.delta(CONVERGED, PREPARED)
     assert (change.terminate, change.add, change.delete, change.listen) == ((TARGET,), (RELAXED,), (), True)
     assert all(path.startswith(render.POLICY_DIR) for path in change.write)
     assert not change.restart
@@ -104,17 +115,17 @@ def test_exception_comes_and_goes_without_a_word_to_the_groups() -> None:
     wider = replace(SETTINGS, networks=(replace(NETWORK, clear=("10.88.0.1/32", "10.88.0.77/32")),))
     files = render.files(wider, V4, {"data": "private"})
     name = "underlay-data-clear-10.88.0.77-32"
-    coming = apply.delta(CONVERGED, files)
+    coming = difference.delta(CONVERGED, files)
     assert (coming.add, dict(coming.exceptions)) == ((name,), {name: "10.88.0.77/32"})
     assert (coming.terminate, coming.listen) == ((), False)
     present = replace(CONVERGED, files=files, loaded=Loaded({**LOADED.routed, name: True}))
-    going = apply.delta(present, ENFORCED)
+    going = difference.delta(present, ENFORCED)
     assert (going.delete, going.terminate, going.listen) == ((name,), (), False)
 
 
 def test_changed_group_ends_its_own_sas_only() -> None:
     wanted = {path: text.replace("failureshunt=drop", "failureshunt=none") for path, text in ENFORCED.items()}
-    change = apply.delta(CONVERGED, wanted)
+    change = difference.delta(CONVERGED, wanted)
     assert (change.add, change.terminate, change.listen) == ((PRIVATE,), (TARGET,), True)
 
 
@@ -131,7 +142,7 @@ def test_changed_group_ends_its_own_sas_only() -> None:
 def test_what_is_loaded_counts_not_what_is_written(
     routed: dict[str, bool], add: tuple[str, ...], delete: tuple[str, ...], route: tuple[str, ...]
 ) -> None:
-    change = apply.delta(replace(CONVERGED, loaded=Loaded(routed)), ENFORCED)
+    change = difference.delta(replace(CONVERGED, loaded=Loaded(routed)), ENFORCED)
     assert (change.add, change.delete, change.route) == (add, delete, route)
 
 
@@ -150,9 +161,9 @@ def test_useless_sa_is_negotiated_again(
 ) -> None:
     sa = IkeSa(7, TARGET, "10.88.0.12", established)
     loaded = Loaded(LOADED.routed, (sa,), frozenset(protected))
-    found = apply.useless(loaded, outbound)
+    found = useless(loaded, outbound)
     assert [sa.serial for sa in found] == healed
-    assert apply.delta(replace(CONVERGED, useless=found), ENFORCED).heal == found
+    assert difference.delta(replace(CONVERGED, useless=found), ENFORCED).heal == found
 
 
 def test_sa_that_a_peer_is_just_ending_is_left_to_it(tmp_path: Path) -> None:
@@ -172,7 +183,7 @@ def test_sa_that_a_peer_is_just_ending_is_left_to_it(tmp_path: Path) -> None:
 def test_useless_sas_end_by_the_peers_id_and_without_one_by_number(tmp_path: Path) -> None:
     sas = (IkeSa(7, TARGET, "10.88.0.12", peer_id="CN=h2"), IkeSa(8, TARGET, "10.88.0.12", peer_id="CN=h2"))
     host = Host()
-    apply.apply(apply.Delta(heal=(*sas, IkeSa(9, TARGET, "10.88.0.13"))), host, tmp_path)
+    apply.apply(difference.Delta(heal=(*sas, IkeSa(9, TARGET, "10.88.0.13"))), host, tmp_path)
     assert host.changes == ["ipsec whack --deleteid --name CN=h2", "ipsec whack --deletestate 9"]
 
 
@@ -183,18 +194,18 @@ def test_somebody_elses_sa_is_never_ended() -> None:
 """
     loaded = parse(STATUS, states)
     assert loaded.ike_sas_with("10.88.0.0/24") == ()
-    assert apply.useless(loaded, set()) == ()
+    assert useless(loaded, set()) == ()
 
 
 def test_journal_makes_the_next_run_redo_the_unfinished_part() -> None:
-    unfinished = replace(CONVERGED, journal=apply.Journal(frozenset({PRIVATE}), restart=False))
-    change = apply.delta(unfinished, ENFORCED)
+    unfinished = replace(CONVERGED, journal=difference.Journal(frozenset({PRIVATE}), restart=False))
+    change = difference.delta(unfinished, ENFORCED)
     assert (change.add, change.listen, change.restart) == ((PRIVATE,), True, False)
 
 
 def test_absent_unloads_ours_and_leaves_the_service_alone() -> None:
     loaded = Loaded({**LOADED.routed, "somebody-elses": True})
-    change = apply.delta(replace(CONVERGED, loaded=loaded), {}, serve=False)
+    change = difference.delta(replace(CONVERGED, loaded=loaded), {}, serve=False)
     assert (change.delete, set(change.remove)) == (tuple(sorted(NAMES)), set(ENFORCED))
     assert change.service == "none"
 
@@ -214,13 +225,13 @@ def test_prepare_never_tightens_and_never_reopens(
     files: dict[str, str], target: str, stage: str, expected: str
 ) -> None:
     observed = replace(CONVERGED, files=files)
-    assert apply.enforcement(SETTINGS, observed, target, stage) == {"data": expected}
+    assert enforcement(SETTINGS, observed, target, stage) == {"data": expected}
 
 
 def test_order_of_a_live_change(tmp_path: Path) -> None:
-    apply.apply(apply.Delta(ENFORCED), Host(), tmp_path)
+    apply.apply(difference.Delta(ENFORCED), Host(), tmp_path)
     host = Host()
-    apply.apply(apply.delta(CONVERGED, PREPARED), host, tmp_path)
+    apply.apply(difference.delta(CONVERGED, PREPARED), host, tmp_path)
     assert host.changes == [
         f"ipsec whack --name {TARGET} --terminate",
         f"ipsec whack --name {TARGET} --delete",
@@ -232,11 +243,11 @@ def test_order_of_a_live_change(tmp_path: Path) -> None:
 
 
 def test_interrupted_apply_is_taken_up_by_the_next_run(tmp_path: Path) -> None:
-    apply.apply(apply.Delta(ENFORCED), Host(), tmp_path)
-    change = apply.delta(CONVERGED, PREPARED)
+    apply.apply(difference.Delta(ENFORCED), Host(), tmp_path)
+    change = difference.delta(CONVERGED, PREPARED)
     with pytest.raises(CommandError):
         apply.apply(change, Host(fail="--listen"), tmp_path)
-    again = apply.delta(apply.observe(Host(), tmp_path), PREPARED)
+    again = difference.delta(apply.observe(Host(), tmp_path), PREPARED)
     assert (again.add, again.listen) == ((RELAXED,), True)
 
 
@@ -249,25 +260,25 @@ def test_service_beside_pluto_is_for_4x_only() -> None:
 def test_service_beside_pluto_comes_and_goes_with_its_files(tmp_path: Path) -> None:
     (tmp_path / "etc/systemd/system").mkdir(parents=True)
     watched = {**ENFORCED, **render.watch_files("#!/bin/sh\n", V4)}
-    apply.apply(apply.delta(CONVERGED, ENFORCED), Host(), tmp_path)
+    apply.apply(difference.delta(CONVERGED, ENFORCED), Host(), tmp_path)
     coming = Host()
-    apply.apply(apply.delta(CONVERGED, watched), coming, tmp_path)
+    apply.apply(difference.delta(CONVERGED, watched), coming, tmp_path)
     assert coming.changes == [
         "systemctl daemon-reload",
         f"systemctl enable --quiet {render.WATCH_SERVICE}",
         f"systemctl restart {render.WATCH_SERVICE}",
     ]
     present = replace(CONVERGED, files=watched)
-    assert not apply.delta(present, watched)
+    assert not difference.delta(present, watched)
     going = Host()
-    apply.apply(apply.delta(present, ENFORCED), going, tmp_path)
+    apply.apply(difference.delta(present, ENFORCED), going, tmp_path)
     assert going.changes == [f"systemctl disable --quiet --now {render.WATCH_SERVICE}"]
     assert not (tmp_path / render.WATCH_UNIT_FILE.lstrip("/")).exists()
 
 
 def test_setup_that_libreswan_ignores_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ProblemsError, match=r"/etc/ipsec\.conf"):
-        apply.apply(apply.delta(NOTHING, PREPARED), Host(setup="export uniqueids='yes'\n"), tmp_path)
+        apply.apply(difference.delta(NOTHING, PREPARED), Host(setup="export uniqueids='yes'\n"), tmp_path)
 
 
 def test_foreign_files_are_not_seen(tmp_path: Path) -> None:

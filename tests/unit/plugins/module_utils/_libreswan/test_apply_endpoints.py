@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, difference, render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import endpoint_from
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, useless
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._libreswan import (
     test_apply as base,
 )
@@ -33,40 +33,40 @@ def test_endpoints_of_a_network_are_in_its_file() -> None:
 
 
 def test_coming_ends_the_opportunistic_sa_of_the_same_host_and_nothing_else() -> None:
-    change = apply.delta(base.CONVERGED, FILES)
+    change = difference.delta(base.CONVERGED, FILES)
     assert set(change.add) == {NAME, TUNNEL}
     assert dict(change.exceptions) == {NAME: "10.88.0.50/32"}
     assert (change.terminate, change.delete, change.listen, change.restart) == ((), (), False, False)
 
 
 def test_going_is_unloading() -> None:
-    change = apply.delta(CONVERGED, base.ENFORCED)
+    change = difference.delta(CONVERGED, base.ENFORCED)
     assert set(change.delete) == {NAME, TUNNEL}
     assert (change.add, change.terminate, change.restart) == ((), (), False)
-    assert not apply.delta(CONVERGED, FILES)
+    assert not difference.delta(CONVERGED, FILES)
 
 
 def test_a_policy_that_the_kernel_lost_comes_back() -> None:
     lost = replace(CONVERGED, loaded=Loaded({**ROUTED, NAME: False}))
-    assert apply.delta(lost, FILES).route == (NAME,)
+    assert difference.delta(lost, FILES).route == (NAME,)
 
 
 def test_another_certificate_beside_groups_is_no_reason_to_reread_all_of_them() -> None:
-    change = apply.delta(CONVERGED, FILES, [NAME])
+    change = difference.delta(CONVERGED, FILES, [NAME])
     assert (change.add, change.certificates) == ((NAME,), False)
 
 
 def test_an_sa_for_subnets_is_not_useless_though_the_host_has_no_policy() -> None:
     sa = IkeSa(7, TUNNEL, "10.88.0.50")
     there = Loaded(ROUTED, (sa,), protected=frozenset({"10.88.0.50"}))
-    assert apply.useless(there, outbound=[]) == ()
-    assert apply.useless(replace(there, protected=frozenset()), outbound=[]) == (sa,)
+    assert useless(there, outbound=[]) == ()
+    assert useless(replace(there, protected=frozenset()), outbound=[]) == (sa,)
 
 
 def test_cas_are_read_anew_before_a_connection_that_may_need_one(tmp_path: Path) -> None:
     host = base.Host()
     host.answers["ipsec whack --status"] += f'000 "{TUNNEL}": 10.88.0.11...10.88.0.50; prospective erouted;\n'
-    apply.apply(apply.delta(base.CONVERGED, FILES), host, tmp_path, wait=lambda seconds: None)
+    apply.apply(difference.delta(base.CONVERGED, FILES), host, tmp_path, wait=lambda seconds: None)
     trigger = host.commands.index("ipsec whack --impair trigger:EVENT_FREE_ROOT_CERTS")
     assert all(trigger < at for at, command in enumerate(host.commands) if "addconn" in command)
     assert f"ipsec whack --name {NAME} --route" in host.commands

@@ -15,8 +15,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, IpsecError
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, difference, render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import Loaded, parse
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.stage import (
+    enforcement,
+    files_of,
+    switching,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._libreswan.meshes import (
     DATA,
@@ -42,12 +47,16 @@ OPEN_GROUPS = render.files(OPPORTUNISTIC, V4, {"data": "private-or-clear"})
 
 
 def observed(
-    present: dict[str, str], *, trapped: bool = True, journal: apply.Journal | None = None, **routed: bool
-) -> apply.Observed:
+    present: dict[str, str],
+    *,
+    trapped: bool = True,
+    journal: difference.Journal | None = None,
+    **routed: bool,
+) -> difference.Observed:
     """Return a host with the files *present*, which pluto has loaded; *routed* maps ``h2`` to whether its pair is trapped."""
     names = [name for text in present.values() for name in render.sections_of(text)]
     loaded = {name: routed.get(f"h{name[-1]}", trapped) for name in names}
-    return apply.Observed(present, Loaded(loaded), enabled=True, journal=journal)
+    return difference.Observed(present, Loaded(loaded), enabled=True, journal=journal)
 
 
 class Host:
@@ -83,9 +92,9 @@ class Host:
         return Completed(tuple(argv), 0, "", "037 unknown algorithm" if self.refused else "")
 
 
-def applied(change: apply.Delta, root: Path, host: Host | None = None, **changes: Any) -> Host:
+def applied(change: difference.Delta, root: Path, host: Host | None = None, **changes: Any) -> Host:
     """Carry out *change* on a host that has the files of all pairs."""
-    apply.apply(apply.Delta(PRIVATE), Host(), root)
+    apply.apply(difference.Delta(PRIVATE), Host(), root)
     host = host or Host(**changes)
     apply.apply(change, host, root)
     return host
@@ -100,23 +109,25 @@ def mode(path: Path) -> int:
 
 @pytest.mark.parametrize("present", [PRIVATE, PREPARED, RELAXED])
 def test_nothing_to_do_on_a_converged_host(present: dict[str, str]) -> None:
-    assert not apply.delta(observed(present, trapped=present is PRIVATE), present)
+    assert not difference.delta(observed(present, trapped=present is PRIVATE), present)
 
 
 def test_prepared_pairs_come_into_force_without_being_loaded_again() -> None:
-    change = apply.delta(observed(PREPARED, trapped=False), PRIVATE)
-    assert change == apply.Delta(write={render.conf_file(DATA): PRIVATE[render.conf_file(DATA)]}, route=PAIRS)
+    change = difference.delta(observed(PREPARED, trapped=False), PRIVATE)
+    assert change == difference.Delta(
+        write={render.conf_file(DATA): PRIVATE[render.conf_file(DATA)]}, route=PAIRS
+    )
 
 
 def test_what_keeps_the_policy_of_its_sa_anyway_is_not_routed() -> None:
     """4.x puts a trap where an SA was, whatever auto= says."""
-    change = apply.delta(observed(PREPARED, h2=True, h3=False, h4=True), PRIVATE)
+    change = difference.delta(observed(PREPARED, h2=True, h3=False, h4=True), PRIVATE)
     assert (change.route, change.add) == ((pair(3),), ())
 
 
 @pytest.mark.parametrize(("present", "wanted"), [(PRIVATE, RELAXED), (RELAXED, PRIVATE), (PRIVATE, PREPARED)])
 def test_other_changes_of_the_state_load_again(present: dict[str, str], wanted: dict[str, str]) -> None:
-    change = apply.delta(observed(present), wanted)
+    change = difference.delta(observed(present), wanted)
     assert (change.add, change.route, change.terminate, change.delete) == (PAIRS, (), (), ())
     assert (change.listen, change.service) == (False, "none")
 
@@ -126,48 +137,48 @@ def test_other_changes_of_the_state_load_again(present: dict[str, str], wanted: 
 
 def test_pair_that_comes() -> None:
     present = files(mesh(2, 4), "private")
-    assert apply.delta(observed(present), PRIVATE) == apply.Delta(
+    assert difference.delta(observed(present), PRIVATE) == difference.Delta(
         write={render.conf_file(DATA): PRIVATE[render.conf_file(DATA)]}, add=(pair(3),)
     )
 
 
 def test_pair_that_goes() -> None:
     wanted = files(mesh(2, 4), "private")
-    assert apply.delta(observed(PRIVATE), wanted) == apply.Delta(
+    assert difference.delta(observed(PRIVATE), wanted) == difference.Delta(
         write={render.conf_file(DATA): wanted[render.conf_file(DATA)]}, delete=(pair(3),)
     )
 
 
 def test_pair_that_changes() -> None:
     moved = tuple(replace(p, address="10.88.0.33") if p.member == "h3" else p for p in SETTINGS.peers)
-    change = apply.delta(observed(PRIVATE), files(replace(SETTINGS, peers=moved), "private"))
+    change = difference.delta(observed(PRIVATE), files(replace(SETTINGS, peers=moved), "private"))
     assert (change.add, change.delete, change.terminate, change.route) == ((pair(3),), (), (), ())
 
 
 def test_pair_that_is_opened_alone() -> None:
     enforcement = {**states(SETTINGS, "private"), pair(3): "private-or-clear"}
-    change = apply.delta(observed(PRIVATE), render.files(SETTINGS, V4, enforcement))
+    change = difference.delta(observed(PRIVATE), render.files(SETTINGS, V4, enforcement))
     assert (change.add, change.delete, change.terminate, change.route) == ((pair(3),), (), (), ())
 
 
 def test_pair_that_pluto_lost() -> None:
     lost = replace(observed(PRIVATE), loaded=Loaded({pair(2): True, pair(4): True}))
-    assert apply.delta(lost, PRIVATE) == apply.Delta(add=(pair(3),))
+    assert difference.delta(lost, PRIVATE) == difference.Delta(add=(pair(3),))
 
 
 def test_pair_whose_policy_is_gone() -> None:
-    assert apply.delta(observed(PRIVATE, h3=False), PRIVATE) == apply.Delta(route=(pair(3),))
+    assert difference.delta(observed(PRIVATE, h3=False), PRIVATE) == difference.Delta(route=(pair(3),))
 
 
 def test_exception_in_a_mesh_ends_no_sas() -> None:
     """It has ports, and pluto lets it stand in front of a pair."""
     wider = replace(SETTINGS, networks=(replace(DATA, clear=("10.88.0.0/24 tcp 0 22",)),))
-    change = apply.delta(observed(PRIVATE), files(wider, "private"))
+    change = difference.delta(observed(PRIVATE), files(wider, "private"))
     assert (change.add, change.exceptions) == (("underlay-data-clear-10.88.0.0-24-tcp-0-22",), {})
 
 
 def test_absent_unloads_all_pairs() -> None:
-    change = apply.delta(observed({**PRIVATE, **KEYS}), {}, serve=False)
+    change = difference.delta(observed({**PRIVATE, **KEYS}), {}, serve=False)
     assert (change.delete, set(change.remove)) == (PAIRS, {*PRIVATE, *KEYS})
     assert (change.secrets, change.service) == (True, "none")
 
@@ -176,8 +187,8 @@ def test_absent_unloads_all_pairs() -> None:
 
 
 def test_journal_makes_the_next_run_load_its_pairs_and_all_keys() -> None:
-    unfinished = observed({**PRIVATE, **KEYS}, journal=apply.Journal(frozenset({pair(3)})))
-    change = apply.delta(unfinished, {**PRIVATE, **KEYS})
+    unfinished = observed({**PRIVATE, **KEYS}, journal=difference.Journal(frozenset({pair(3)})))
+    change = difference.delta(unfinished, {**PRIVATE, **KEYS})
     assert (change.add, change.secrets, change.listen, change.restart) == ((pair(3),), True, True, False)
 
 
@@ -185,36 +196,36 @@ def test_journal_makes_the_next_run_load_its_pairs_and_all_keys() -> None:
     ("present", "wanted"), [({}, KEYS), (KEYS, OTHER_KEYS), (KEYS, {})], ids=["first", "other", "none"]
 )
 def test_other_keys_touch_no_connection(present: dict[str, str], wanted: dict[str, str]) -> None:
-    change = apply.delta(observed({**PRIVATE, **present}), {**PRIVATE, **wanted})
-    assert change == apply.Delta(
+    change = difference.delta(observed({**PRIVATE, **present}), {**PRIVATE, **wanted})
+    assert change == difference.Delta(
         write=wanted if wanted else {}, remove=() if wanted else tuple(present), secrets=True
     )
 
 
 def test_the_same_keys_are_not_read_again() -> None:
-    change = apply.delta(observed({**PREPARED, **KEYS}, trapped=False), {**PRIVATE, **KEYS})
+    change = difference.delta(observed({**PREPARED, **KEYS}, trapped=False), {**PRIVATE, **KEYS})
     assert (change.secrets, change.route) == (False, PAIRS)
 
 
 def test_another_certificate_is_read_without_ending_sas() -> None:
-    assert apply.delta(observed(PRIVATE), PRIVATE, reload=PAIRS) == apply.Delta(certificates=True)
+    assert difference.delta(observed(PRIVATE), PRIVATE, reload=PAIRS) == difference.Delta(certificates=True)
 
 
 def test_another_certificate_loads_groups_again() -> None:
     names = [c.name for c in render.connections(OPPORTUNISTIC, V4)]
-    change = apply.delta(observed(GROUPS), GROUPS, reload=names)
+    change = difference.delta(observed(GROUPS), GROUPS, reload=names)
     assert (change.add, change.certificates) == (tuple(names), False)
 
 
 def test_certificate_is_not_read_again_without_need() -> None:
-    assert not apply.delta(observed(PREPARED, trapped=False), PRIVATE).certificates
+    assert not difference.delta(observed(PREPARED, trapped=False), PRIVATE).certificates
 
 
 @pytest.mark.parametrize("present", [{}, KEYS, OTHER_KEYS])
 def test_diff_holds_no_key(present: dict[str, str]) -> None:
     before = observed({**PREPARED, **present}, trapped=False)
-    change = apply.delta(before, {**PRIVATE, **KEYS})
-    text = json.dumps(apply.file_diff(before, change))
+    change = difference.delta(before, {**PRIVATE, **KEYS})
+    text = json.dumps(difference.file_diff(before, change))
     assert SECRET not in text
     assert "b3RoZXI=" not in text
     assert (render.SECRETS_FILE in text) is (present is not KEYS)
@@ -222,12 +233,12 @@ def test_diff_holds_no_key(present: dict[str, str]) -> None:
 
 def test_diff_names_what_becomes_of_pairs() -> None:
     before = observed(PREPARED, h2=True, h3=False, h4=True)
-    live = apply.file_diff(before, apply.delta(before, {**PRIVATE, **OTHER_KEYS}))[-1]
+    live = difference.file_diff(before, difference.delta(before, {**PRIVATE, **OTHER_KEYS}))[-1]
     assert live["after"].splitlines() == [f"route {pair(3)}", f"load other keys from {render.SECRETS_FILE}"]
 
 
 def test_journal_holds_no_key(tmp_path: Path) -> None:
-    change = apply.delta(observed({}), {**PRIVATE, **KEYS})
+    change = difference.delta(observed({}), {**PRIVATE, **KEYS})
     with pytest.raises(CommandError):
         applied(change, tmp_path, fail="systemctl restart")
     text = (tmp_path / apply.JOURNAL.lstrip("/")).read_text(encoding="utf-8")
@@ -236,24 +247,24 @@ def test_journal_holds_no_key(tmp_path: Path) -> None:
 
 
 def test_keys_are_for_root_only_and_in_no_command(tmp_path: Path) -> None:
-    host = applied(apply.delta(observed(PRIVATE), {**PRIVATE, **KEYS}), tmp_path)
+    host = applied(difference.delta(observed(PRIVATE), {**PRIVATE, **KEYS}), tmp_path)
     path = tmp_path / render.SECRETS_FILE.lstrip("/")
     assert (mode(path), path.read_text(encoding="utf-8")) == (0o600, KEYS[render.SECRETS_FILE])
     assert mode(tmp_path / render.conf_file(DATA).lstrip("/")) == 0o644
     assert host.changes == ["ipsec whack --rereadsecrets"]
-    applied(apply.delta(observed({**PRIVATE, **KEYS}), {**PRIVATE, **OTHER_KEYS}), tmp_path)
+    applied(difference.delta(observed({**PRIVATE, **KEYS}), {**PRIVATE, **OTHER_KEYS}), tmp_path)
     assert mode(path) == 0o600
 
 
 def test_keys_that_are_not_needed_any_more_go(tmp_path: Path) -> None:
-    applied(apply.Delta(KEYS), tmp_path)
-    host = applied(apply.delta(observed({**PRIVATE, **KEYS}), PRIVATE), tmp_path)
+    applied(difference.Delta(KEYS), tmp_path)
+    host = applied(difference.delta(observed({**PRIVATE, **KEYS}), PRIVATE), tmp_path)
     assert not (tmp_path / render.SECRETS_FILE.lstrip("/")).exists()
     assert host.changes == ["ipsec whack --rereadsecrets"]
 
 
 def test_keys_are_seen_as_the_collections_own(tmp_path: Path) -> None:
-    applied(apply.Delta(KEYS), tmp_path)
+    applied(difference.Delta(KEYS), tmp_path)
     assert apply.observe(Host(), tmp_path).files == {**PRIVATE, **KEYS}
 
 
@@ -294,7 +305,7 @@ def test_policy_of_a_pair_counts_only_if_it_outlives_its_sa() -> None:
     loaded = parse(status, "")
     assert loaded.routed == {pair(2): False}
     converged = replace(observed(files(mesh(2), "private")), loaded=loaded)
-    assert apply.delta(converged, files(mesh(2), "private")).route == (pair(2),)
+    assert difference.delta(converged, files(mesh(2), "private")).route == (pair(2),)
 
 
 # The batch.
@@ -303,13 +314,15 @@ def test_policy_of_a_pair_counts_only_if_it_outlives_its_sa() -> None:
 def test_pairs_are_loaded_in_one_process_however_many_they_are(tmp_path: Path) -> None:
     many = files(mesh(*range(2, 102)), "private")
     host = Host()
-    apply.apply(apply.delta(observed(PRIVATE), many), host, tmp_path)
+    apply.apply(difference.delta(observed(PRIVATE), many), host, tmp_path)
     assert host.changes == ["ipsec addconn --config FILE --autoall"]
     assert len(render.sections_of(host.batches[0])) == 97
 
 
 def test_pairs_are_unloaded_and_routed_in_one_process_each(tmp_path: Path) -> None:
-    host = applied(apply.delta(observed(PREPARED, trapped=False), files(mesh(3, 4), "private")), tmp_path)
+    host = applied(
+        difference.delta(observed(PREPARED, trapped=False), files(mesh(3, 4), "private")), tmp_path
+    )
     assert host.changes == [
         f"ipsec whack --name {pair(2)} --delete",
         "ipsec --directory",
@@ -320,7 +333,7 @@ def test_pairs_are_unloaded_and_routed_in_one_process_each(tmp_path: Path) -> No
 def test_order_of_a_change_with_everything(tmp_path: Path) -> None:
     clear = replace(SETTINGS, networks=(replace(DATA, clear=("10.88.0.0/24 tcp 0 22",)),))
     wanted = {**files(replace(clear, peers=SETTINGS.peers[:2]), "private"), **KEYS}
-    change = apply.delta(observed({**files(mesh(2, 4), "prepared")}, trapped=False), wanted)
+    change = difference.delta(observed({**files(mesh(2, 4), "prepared")}, trapped=False), wanted)
     host = applied(replace(change, certificates=True), tmp_path)
     assert host.changes == [
         f"ipsec whack --name {pair(4)} --delete",
@@ -350,7 +363,7 @@ def test_loading_begins_no_negotiation(tmp_path: Path, begin: bool, state: str, 
     number = first(begin=begin)
     wanted = files(mesh(number), state)
     host = Host()
-    apply.apply(apply.delta(observed(files(mesh(), state)), wanted), host, tmp_path)
+    apply.apply(difference.delta(observed(files(mesh(), state)), wanted), host, tmp_path)
     (section,) = render.sections_of(host.batches[0]).values()
     written = render.sections_of(wanted[render.conf_file(DATA)])[pair(number)]
     assert render.keywords(section) == {**render.keywords(written), "auto": auto}
@@ -359,19 +372,19 @@ def test_loading_begins_no_negotiation(tmp_path: Path, begin: bool, state: str, 
 def test_pair_that_pluto_does_not_load_is_an_error(tmp_path: Path) -> None:
     host = Host(pair(3))
     with pytest.raises(IpsecError, match=re.escape(f"pluto did not load {pair(3)}: 037 unknown algorithm")):
-        applied(apply.delta(observed(files(mesh(), "private")), PRIVATE), tmp_path, host)
-    again = apply.delta(apply.observe(host, tmp_path), PRIVATE)
+        applied(difference.delta(observed(files(mesh(), "private")), PRIVATE), tmp_path, host)
+    again = difference.delta(apply.observe(host, tmp_path), PRIVATE)
     assert set(again.add) == set(PAIRS)
 
 
 def test_started_pluto_is_waited_for_until_it_has_loaded_all_pairs(tmp_path: Path) -> None:
     host = Host()
-    fresh = apply.Observed({}, None, enabled=False, journal=None)
+    fresh = difference.Observed({}, None, enabled=False, journal=None)
 
     def load(_seconds: float) -> None:
         host.loaded += PAIRS
 
-    apply.apply(apply.delta(fresh, PRIVATE), host, tmp_path, wait=load)
+    apply.apply(difference.delta(fresh, PRIVATE), host, tmp_path, wait=load)
     assert set(host.loaded) == set(PAIRS)
     assert not (tmp_path / apply.JOURNAL.lstrip("/")).exists()
 
@@ -400,7 +413,7 @@ SOME = {**states(SETTINGS, "prepared"), pair(3): "private"}
 def test_prepare_never_tightens_and_never_reopens_a_pair(
     present: dict[str, str], target: str, stage: str, expected: dict[str, str]
 ) -> None:
-    assert apply.enforcement(SETTINGS, observed(present), target, stage) == expected
+    assert enforcement(SETTINGS, observed(present), target, stage) == expected
 
 
 TWO = mesh(2, networks=(DATA, SIX))
@@ -434,7 +447,7 @@ LONGER = replace(DATA, name="data2", cidr="10.89.0.0/24", address="10.89.0.1", p
 def test_network_on_which_the_other_topology_enforces_switches(
     settings: render.Settings, present: dict[str, str], target: str, expected: set[str]
 ) -> None:
-    assert apply.switching(settings, observed(present), target) == expected
+    assert switching(settings, observed(present), target) == expected
 
 
 def behind_nat(state: str) -> dict[str, str]:
@@ -448,31 +461,35 @@ BARRIER = "underlay-data-nat-10.88.0.50"
 
 
 def test_nat_address_is_barred_when_the_pair_comes_into_force_and_opened_with_it() -> None:
-    tighter = apply.delta(observed(behind_nat("prepared"), trapped=False), behind_nat("private"))
+    tighter = difference.delta(observed(behind_nat("prepared"), trapped=False), behind_nat("private"))
     assert (tighter.add, tighter.delete) == ((BARRIER,), ())
-    wider = apply.delta(observed(behind_nat("private")), behind_nat("private-or-clear"))
+    wider = difference.delta(observed(behind_nat("private")), behind_nat("private-or-clear"))
     assert wider.delete == (BARRIER,)
 
 
 def test_barrier_that_the_kernel_lacks_is_routed_again() -> None:
     present = behind_nat("private")
-    assert not apply.delta(observed(present), present)
-    assert set(apply.delta(observed(present, trapped=False), present).route) == {BARRIER, pair(2), pair(3)}
+    assert not difference.delta(observed(present), present)
+    assert set(difference.delta(observed(present, trapped=False), present).route) == {
+        BARRIER,
+        pair(2),
+        pair(3),
+    }
 
 
 def test_barrier_is_loaded_in_the_batch(tmp_path: Path) -> None:
     host = Host(loaded=[pair(2), pair(3)])
     (tmp_path / "etc/ipsec.d").mkdir(parents=True)
-    apply.apply(apply.Delta(behind_nat("private"), add=(BARRIER,)), host, tmp_path)
+    apply.apply(difference.Delta(behind_nat("private"), add=(BARRIER,)), host, tmp_path)
     assert [list(render.sections_of(batch)) for batch in host.batches] == [[BARRIER]]
     assert not [command for command in host.changes if "--route" in command]
 
 
 def test_files_of_a_network_that_waits_for_its_switch() -> None:
     groups = render.files(TWO_GROUPS, V4, {"data": "private", "six": "private"})
-    kept = apply.files_of(observed({**groups, **KEYS}), [DATA])
+    kept = files_of(observed({**groups, **KEYS}), [DATA])
     paths = {render.conf_file(DATA), *(render.policy_file(DATA, group) for group in render.GROUPS)}
     assert kept == {**{path: groups[path] for path in paths}, **KEYS}
     pairs = files(TWO, "private")
     path = render.conf_file(SIX)
-    assert apply.files_of(observed(pairs), [SIX]) == {path: pairs[path]}
+    assert files_of(observed(pairs), [SIX]) == {path: pairs[path]}
