@@ -311,6 +311,11 @@ def test_pre_shared_keys(lab: Lab, marker: str, bystanders: None) -> None:
     ]
     configure_swan(lab, swan)
     configure_libre(lab, {"type": "transport", "authby": "secret", "leftid": lab.address("libre")})
+    # Until then they are strangers, with whom members try in vain to negotiate, and go on trying.
+    for member in MEMBERS:
+        for host in ("swan", "libre"):
+            lab.ssh(member, f"setsid ping -i 0.3 -w 90 {lab.address(host)} >/dev/null 2>&1 </dev/null &")
+            assert not lab.answers(member, lab.address(host))
     run = lab.converge(MEMBERS, "--diff", "-vvv", ipsec_endpoints=shared_keys(lab))
     assert {member: up(lab, member) for member in MEMBERS} == {key: {"swan", "libre"} for key in MEMBERS}
     ways = [
