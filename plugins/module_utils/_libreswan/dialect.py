@@ -32,6 +32,15 @@ class Dialect:
         return ("keyexchange", "ikev2") if self.major >= 5 else ("ikev2", "insist")
 
     @property
+    def tries(self) -> tuple[tuple[str, str], ...]:
+        """How often a pair begins again by itself when nobody answers.
+
+        Pluto 4.x has two ways to do so and takes both: a second Child SA comes after the first one, and may end up one-way.
+        This leaves the one that is for connections which are to stay up.
+        """
+        return (("keyingtries", "1"),) if self.major < 5 else ()
+
+    @property
     def leaves_pairs_broken(self) -> bool:
         """Whether pluto leaves SAs without their outbound policy, or blocks a peer by an SA that outlived its use."""
         return self.major < 5

@@ -21,9 +21,10 @@ AUTO = {
     # The kernel asks for an SA, and lets nothing out in clear while there is none.
     ("private", True): "ondemand",
     ("private", False): "ondemand",
-    # Clear text while there is no SA: nothing would ask for one, so one end begins by itself.
-    ("prepared", True): "start",
+    # The stage that waits for SAs begins, when all hosts are ready for it.
+    ("prepared", True): "add",
     ("prepared", False): "add",
+    # Clear text while there is no SA: nothing would ask for one, so one end begins by itself.
     ("private-or-clear", True): "start",
     ("private-or-clear", False): "add",
 }

@@ -394,6 +394,7 @@ def _pair(
             ("rightid", f"@{peer.fqdn}"),
             *((("rightca", "%same"),) if certificate else ()),
             *((("failureshunt", "passthrough"),) if open_ else ()),
+            *dialect.tries,
             *LIVENESS,
             ("auto", AUTO[state, begins(network.name, settings.member, peer.member)]),
         ),

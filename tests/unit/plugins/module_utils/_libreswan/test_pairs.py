@@ -75,6 +75,6 @@ def test_only_a_pair_that_is_in_force_asks_for_an_sa() -> None:
     ends = {state: (AUTO[state, True], AUTO[state, False]) for state, _begins in AUTO}
     assert ends == {
         "private": ("ondemand", "ondemand"),
-        "prepared": ("start", "add"),
+        "prepared": ("add", "add"),
         "private-or-clear": ("start", "add"),
     }

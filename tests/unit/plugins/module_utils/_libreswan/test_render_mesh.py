@@ -42,11 +42,13 @@ SECRET = ("secret", "", "")
 
 
 @pytest.mark.parametrize(
-    ("dialect", "ikev2"), [(V4, "ikev2=insist"), (V5, "keyexchange=ikev2")], ids=["4.10", "5.2"]
+    ("dialect", "ikev2", "tries"),
+    [(V4, "ikev2=insist", "\tkeyingtries=1\n"), (V5, "keyexchange=ikev2", "")],
+    ids=["4.10", "5.2"],
 )
 @pytest.mark.parametrize(("changes", "auth"), [({}, CERTIFICATE), (PSK, SECRET)], ids=["certificate", "psk"])
 def test_section_of_a_pair(
-    dialect: Dialect, ikev2: str, changes: dict[str, Any], auth: tuple[str, str, str]
+    dialect: Dialect, ikev2: str, tries: str, changes: dict[str, Any], auth: tuple[str, str, str]
 ) -> None:
     settings = mesh(2, **changes)
     authby, leftcert, rightca = auth
@@ -65,7 +67,7 @@ conn underlay-data+h1+h2
 {leftcert}\tleftupdown=%disabled
 \tright=10.88.0.2
 \trightid=@h2.example
-{rightca}\tdpddelay=5
+{rightca}{tries}\tdpddelay=5
 \tretransmit-timeout=5s
 \tauto=ondemand
 """
@@ -91,7 +93,7 @@ def test_network_decides_on_mode_and_encapsulation() -> None:
     [
         ("private", True, "ondemand"),
         ("private", False, "ondemand"),
-        ("prepared", True, "start"),
+        ("prepared", True, "add"),
         ("prepared", False, "add"),
         ("private-or-clear", True, "start"),
         ("private-or-clear", False, "add"),
@@ -106,7 +108,7 @@ def test_states_differ_in_nothing_else(begin: bool) -> None:
     number = first(begin=begin)
     prepared, private, relaxed = (set(keywords(number, state).items()) for state in STATES)
     assert {key for key, _value in prepared ^ private} == {"auto"}
-    assert {key for key, _value in prepared ^ relaxed} <= {"failureshunt"}
+    assert {key for key, _value in prepared ^ relaxed} <= {"failureshunt", "auto"}
     assert not any(key == "failureshunt" for key, _value in private)
 
 
