@@ -94,7 +94,7 @@ connections:
   type: dict
   sample: {underlay-data+h1+h2: 3b0c44298fc1c149}
 keys:
-  description: Ids → fingerprint of each pre-shared key in the collection's file, if O(connections) asks for them; else null.
+  description: Ids → fingerprint of the pre-shared key of each pair in the collection's file, if O(connections) asks for them; else null.
   returned: success
   type: dict
   sample: {"@h1 @h2": 9afbf4c8996fb924}

@@ -12,7 +12,8 @@ from pathlib import Path
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
 
-_KEY = re.compile(r'^(?P<ids>\S+ \S+) : PSK "(?P<psk>.*)"$', re.MULTILINE)
+# Derived ones are 48 bytes in Base64. Those of endpoints may be words, whose fingerprint would give them away.
+_KEY = re.compile(r'^(?P<ids>\S+ \S+) : PSK "(?P<psk>[A-Za-z0-9+/]{64})"$', re.MULTILINE)
 
 
 def fingerprints(root: Path = Path("/")) -> dict[str, str]:
@@ -25,7 +26,7 @@ def fingerprints(root: Path = Path("/")) -> dict[str, str]:
 
 
 def key_fingerprints(root: Path = Path("/")) -> dict[str, str]:
-    """Return ids → fingerprint of the pre-shared keys in the collection's file below *root*."""
+    """Return ids → fingerprint of the pairs' pre-shared keys in the collection's file below *root*."""
     path = root / render.SECRETS_FILE.lstrip("/")
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     return {found["ids"]: key_fingerprint(found["psk"]) for found in _KEY.finditer(text)}
