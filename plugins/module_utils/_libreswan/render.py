@@ -20,6 +20,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem
@@ -53,7 +54,7 @@ WATCH_UNIT_FILE = f"/etc/systemd/system/{WATCH_SERVICE}"
 WATCH_SCRIPT_FILE = f"{CONF_DIR}/{PREFIX}watch.sh"
 
 GROUPS = ("private", "private-or-clear")
-_NOTHING: Mapping[str, str] = {}
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _HEADER = "# Managed by underlay.ipsec; changes made here are overwritten.\n"
 
 SETUP: Mapping[str, str] = {

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
@@ -20,7 +21,7 @@ _EPISODE_SECONDS = 60.0
 
 _LINE = re.compile(r"^(?P<time>\d+\.\d+) \S+ pluto\[\d+\]: (?P<text>.*)$")
 _CONNECTION = re.compile(r'"(?P<name>[^"]+)"')
-_NONE: Mapping[str, str] = {}
+_NONE: Mapping[str, str] = MappingProxyType({})
 _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*")
 
 # The first that fits wins: what is known precisely comes before what merely follows from it.
