@@ -134,6 +134,8 @@ def delta(
         for name in wanted
         if is_endpoint(name) and (cidr := replaced_by(render.keywords(wanted[name])))
     }
+    # What it has tried as a member comes to nothing, and ends with the id that its own SA has, too.
+    endpoints = {render.keywords(wanted[name])["right"] for name in wanted if is_endpoint(name)}
     trapped = {name for name in wanted if is_pair(name) and render.auto_of(wanted[name]) == "ondemand"}
     trapped |= {name for name in wanted if render.is_barrier(wanted[name])}
     return Delta(
@@ -155,7 +157,7 @@ def delta(
             and name not in add
             and (name in exceptions or name in trapped or (name.partition("#")[0] in after and "#" in name))
         ),
-        heal=tuple(sa for sa in observed.useless if sa.target not in terminate),
+        heal=tuple(sa for sa in observed.useless if sa.target not in terminate and sa.peer not in endpoints),
         enable=enable,
         restart=journal.restart or (serve and render.SETUP_FILE in write),
     )

@@ -70,3 +70,10 @@ def test_cas_are_read_anew_before_a_connection_that_may_need_one(tmp_path: Path)
     trigger = host.commands.index("ipsec whack --impair trigger:EVENT_FREE_ROOT_CERTS")
     assert all(trigger < at for at, command in enumerate(host.commands) if "addconn" in command)
     assert f"ipsec whack --name {NAME} --route" in host.commands
+
+
+def test_what_an_endpoint_tried_as_a_member_is_left_alone() -> None:
+    """To end it is to end the SA that it has as an endpoint: both have the same id."""
+    tried = IkeSa(9, base.TARGET, "10.88.0.50", peer_id="CN=gate")
+    stuck = IkeSa(10, base.TARGET, "10.88.0.12", peer_id="CN=h2")
+    assert difference.delta(replace(CONVERGED, useless=(tried, stuck)), FILES).heal == (stuck,)
