@@ -141,3 +141,15 @@ def test_a_tap_that_loses_frames_proves_nothing() -> None:
     world.frames_lost = 1
     with pytest.raises(IpsecError, match="lost 1 frames"):
         world.run()
+
+
+def test_a_tap_that_loses_frames_once_is_asked_again() -> None:
+    class Busy(World):
+        asked = 0
+
+        def lost(self) -> int:
+            self.asked += 1
+            # The first answer forgets what was lost before.
+            return int(self.asked == 2)
+
+    assert Busy(sa_at=0.0).run() == "encrypted"
