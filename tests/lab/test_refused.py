@@ -29,6 +29,10 @@ DATA = {"name": "data", "cidr": "10.88.0.0/24"}
 MEMBERS = ("h1", "h2")
 WRONG_PASSPHRASE = "open-sesame-of-another-cave"
 SHORT_PASSPHRASE = "q7-xw!"
+SECRET = "the secret of the pairs of this laboratory"
+SHORT_SECRET = "zebra-of-ten-stripes"
+PSK: dict[str, Any] = {"ipsec_topology": "mesh", "ipsec_auth": "psk", "ipsec_psk_secret": SECRET}
+GATE: dict[str, Any] = {"name": "gate", "address": "10.88.0.50", "id": "gate.example"}
 
 State = tuple[Any, ...]
 
@@ -102,7 +106,7 @@ def refused(lab: Lab, case: Case, **more: Any) -> Run:
     assert "problems. Nothing" not in run.output, run.output
     said = f"{case.where}: {case.what}" if case.where else case.what
     assert [line for line in run.output.splitlines() if said in line and case.remedy in line], run.output
-    for secret in (PASSPHRASE, WRONG_PASSPHRASE, SHORT_PASSPHRASE):
+    for secret in (PASSPHRASE, WRONG_PASSPHRASE, SHORT_PASSPHRASE, SECRET, SHORT_SECRET):
         assert secret not in run.output
     return run
 
@@ -232,14 +236,49 @@ PLAN: dict[str, Case] = {
     "unknown topology": Case(
         "ipsec_topology", "'star' is not one of its values", "opportunistic", {"ipsec_topology": "star"}
     ),
-    "topology of a later release": Case(
-        "ipsec_topology",
-        "this release does not support 'mesh' yet",
-        "Set it to opportunistic",
-        {"ipsec_topology": "mesh"},
+    "state of a later release": Case(
+        "ipsec_state",
+        "this release does not support 'absent' yet",
+        "Set it to present",
+        {"ipsec_state": "absent"},
     ),
     "unknown authentication": Case(
         "ipsec_auth", "'password' is not one of its values", "certificate", {"ipsec_auth": "password"}
+    ),
+    "pre-shared keys without pairs": Case(
+        "ipsec_auth",
+        "'psk' needs a key for each pair",
+        "Set ipsec_topology to mesh, or ipsec_auth to certificate",
+        {**PSK, "ipsec_topology": "opportunistic"},
+    ),
+    "missing secret": Case(
+        "ipsec_psk_secret", "it is not set", "in a vault", {**PSK, "ipsec_psk_secret": None}
+    ),
+    "short secret": Case(
+        "ipsec_psk_secret",
+        "it is shorter than 32 characters",
+        "Set a long random one, in a vault",
+        {**PSK, "ipsec_psk_secret": SHORT_SECRET},
+        arguments=("-vvv",),
+    ),
+    "endpoint that is a member": Case(
+        "ipsec_endpoints[0].address",
+        "10.88.0.12 is the address of the member h2",
+        "",
+        {"ipsec_endpoints": [{**GATE, "address": "10.88.0.12"}]},
+    ),
+    "endpoint with a short key": Case(
+        "ipsec_endpoints[0].psk",
+        "it is shorter than 32 characters",
+        "Set a long random one, in a vault",
+        {"ipsec_endpoints": [{**GATE, "auth": "psk", "psk": SHORT_SECRET}]},
+        arguments=("-vvv",),
+    ),
+    "member behind NAT in an opportunistic group": Case(
+        "h2: ipsec_nat_addresses",
+        "opportunistic connections name no one",
+        "",
+        hosts={"h2": {"ipsec_nat_addresses": {"default": "10.88.0.50"}}},
     ),
     "unknown mode": Case(
         "ipsec_mode", "'beet' is not one of its values", "transport or tunnel", {"ipsec_mode": "beet"}
