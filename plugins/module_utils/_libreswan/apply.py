@@ -20,7 +20,11 @@ from pathlib import Path
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import write_atomically
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
+    PREFIX,
+    Connection,
+    connections_in,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.difference import (
     SERVICE,
     Delta,
@@ -36,7 +40,6 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded i
     parse,
     useless,
 )
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import read_policies
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
@@ -122,18 +125,18 @@ def apply(
     elif change.start:
         run(["systemctl", "start", SERVICE])
     else:
-        _live(change, run, render.sections_in(_files(root)))
+        _live(change, run, connections_in(_files(root)))
     if change.watch:
         run(["systemctl", "daemon-reload"])
         run(["systemctl", "enable", "--quiet", render.WATCH_SERVICE])
         run(["systemctl", "restart", render.WATCH_SERVICE])
     if change.restart or change.start:
         _check_setup(run)
-        _await_loaded(run, render.sections_in(_files(root)), wait)
+        _await_loaded(run, connections_in(_files(root)), wait)
     _below(root, JOURNAL).unlink()
 
 
-def _live(change: Delta, run: Runner, sections: Mapping[str, str]) -> None:
+def _live(change: Delta, run: Runner, written: Mapping[str, Connection]) -> None:
     for target in change.terminate:
         # In this order: the peer is told, and pluto 5.2 forgets the entry before it
         # rereads the policy file, where it would free it a second time and abort.
@@ -144,13 +147,12 @@ def _live(change: Delta, run: Runner, sections: Mapping[str, str]) -> None:
         run(["ipsec", "whack", "--rereadsecrets"])
     if change.certificates:
         run(["ipsec", "whack", "--rereadcerts"])
-    if any(is_endpoint(name) and "rightca" in render.keywords(sections[name]) for name in change.add):
+    if any(is_endpoint(name) and "rightca" in written[name].values for name in change.add):
         # Its CA may be new, and pluto keeps the ones it knows until five minutes pass without an
         # authentication. This is what then happens, and --rereadcerts on 4.x does not do.
         run(["ipsec", "whack", "--impair", "trigger:EVENT_FREE_ROOT_CERTS"], check=False)
-    explicit = [name for name in change.add if is_pair(name) or _is_fixed(sections[name])]
-    batch = [name for name in explicit if name not in change.exceptions]
-    single = [name for name in change.add if name not in batch]
+    single = [name for name in change.add if written[name].is_group or name in change.exceptions]
+    batch = [name for name in change.add if name not in single]
     if single:
         # One process for all of them; it leaves them unrouted, whatever auto= says.
         run(["ipsec", "addconn", *single])
@@ -160,7 +162,7 @@ def _live(change: Delta, run: Runner, sections: Mapping[str, str]) -> None:
         else:
             run(["ipsec", "whack", "--name", name, "--route"])
     if batch:
-        _load({name: sections[name] for name in batch}, run)
+        _load([written[name] for name in batch], run)
     if change.listen:
         run(["ipsec", "whack", "--listen"])
     _each(change.route, "--route", run)
@@ -184,21 +186,17 @@ def _each(names: Sequence[str], verb: str, run: Runner) -> None:
         )
 
 
-def _is_fixed(section: str) -> bool:
-    return bool(render.exception_of(section)) or render.is_barrier(section)
-
-
-def _load(sections: Mapping[str, str], run: Runner) -> None:
+def _load(connections: Iterable[Connection], run: Runner) -> None:
     """Load connections, and route those that want it, in one process however many they are.
 
     None of them begins to negotiate: their peers may not have loaded them yet.
     """
-    text = "\n".join(f"conn {name}\n{section}\n" for name, section in sections.items())
+    text = {connection.name: connection.text() for connection in connections}
     with tempfile.NamedTemporaryFile("w", suffix=".conf", encoding="utf-8") as batch:
-        batch.write(text.replace("auto=start", "auto=add"))
+        batch.write("\n".join(text.values()).replace("auto=start", "auto=add"))
         batch.flush()
         answer = run(["ipsec", "addconn", "--config", batch.name, "--autoall"], check=False)
-    missing = set(sections) - _loaded(run).connections
+    missing = set(text) - _loaded(run).connections
     if missing:
         raise IpsecError(
             f"pluto did not load {', '.join(sorted(missing))}: {answer.stderr.strip() or answer.stdout.strip()}"

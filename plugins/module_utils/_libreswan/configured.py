@@ -10,7 +10,10 @@ import re
 from pathlib import Path
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
+    PREFIX,
+    connections_of,
+)
 
 # Derived ones are 48 bytes in Base64. Those of endpoints may be words, whose fingerprint would give them away.
 _KEY = re.compile(r'^(?P<ids>\S+ \S+) : PSK "(?P<psk>[A-Za-z0-9+/]{64})"$', re.MULTILINE)
@@ -19,9 +22,9 @@ _KEY = re.compile(r'^(?P<ids>\S+ \S+) : PSK "(?P<psk>[A-Za-z0-9+/]{64})"$', re.M
 def fingerprints(root: Path = Path("/")) -> dict[str, str]:
     """Return connection name → fingerprint of what the collection's files below *root* hold."""
     return {
-        name: render.fingerprint(section)
+        name: connection.fingerprint
         for path in sorted((root / render.CONF_DIR.lstrip("/")).glob(f"{PREFIX}*.conf"))
-        for name, section in render.sections_of(path.read_text(encoding="utf-8", errors="replace")).items()
+        for name, connection in connections_of(path.read_text(encoding="utf-8", errors="replace")).items()
     }
 
 

@@ -9,7 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
+    PREFIX,
+    Connection,
+    connections_in,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import (
     is_endpoint,
     replaced_by,
@@ -104,15 +108,15 @@ def delta(
     loaded = observed.loaded
     if loaded is None:
         return Delta(write, remove, enable=enable, start=serve)
-    wanted, present = render.sections_in(files), render.sections_in(observed.files)
+    wanted, present = connections_in(files), connections_in(observed.files)
     journal = observed.journal or Journal()
     before, after = render.entries_in(observed.files), render.entries_in(files)
     renewed = {name for name in reload if is_pair(name)} if not after else set()
     forced = journal.connections | set(reload) - renewed
     changed = {
         name
-        for name, section in wanted.items()
-        if name not in loaded.connections or _differ(name, present.get(name), section) or name in forced
+        for name, connection in wanted.items()
+        if name not in loaded.connections or _differ(present.get(name), connection) or name in forced
     }
     ours = {name for name in loaded.connections if name.startswith(PREFIX)}
     delete = tuple(sorted(ours - set(wanted)))
@@ -128,23 +132,23 @@ def delta(
     )
     replaced = (target for name in (*delete, *add) for target in loaded.targets_of(name))
     terminate = {target for target in (*leaving, *replaced) if target in loaded.routed}
-    exceptions = {name: cidr for name in wanted if (cidr := render.exception_of(wanted[name]))}
-    outside = {
-        name: cidr
-        for name in wanted
-        if is_endpoint(name) and (cidr := replaced_by(render.keywords(wanted[name])))
-    }
+    exceptions = {name: cidr for name, connection in wanted.items() if (cidr := connection.exception)}
+    outside = {name: wanted[name] for name in wanted if is_endpoint(name)}
+    replaces = {name: cidr for name, connection in outside.items() if (cidr := replaced_by(connection))}
     # What it has tried as a member comes to nothing, and ends with the id that its own SA has, too.
-    endpoints = {render.keywords(wanted[name])["right"] for name in wanted if is_endpoint(name)}
-    trapped = {name for name in wanted if is_pair(name) and render.auto_of(wanted[name]) == "ondemand"}
-    trapped |= {name for name in wanted if render.is_barrier(wanted[name])}
+    endpoints = {connection.values["right"] for connection in outside.values()}
+    trapped = {
+        name
+        for name, connection in wanted.items()
+        if (is_pair(name) and connection.traps) or connection.is_barrier
+    }
     return Delta(
         write,
         remove,
         terminate=tuple(sorted(terminate)),
         delete=delete,
         add=add,
-        exceptions={name: cidr for name, cidr in {**exceptions, **outside}.items() if name in add and after},
+        exceptions={name: cidr for name, cidr in {**exceptions, **replaces}.items() if name in add and after},
         secrets=observed.files.get(render.SECRETS_FILE) != files.get(render.SECRETS_FILE)
         or bool(observed.journal),
         certificates=bool(renewed),
@@ -163,16 +167,14 @@ def delta(
     )
 
 
-def _differ(name: str, present: str | None, wanted: str) -> bool:
+def _differ(present: Connection | None, wanted: Connection) -> bool:
     """Return whether a connection has to be loaded again, which ends its SA, to become what is wanted."""
-    if present is None or not is_pair(name):
+    if present is None or not is_pair(wanted.name):
         return present != wanted
-    before, after = render.keywords(present), render.keywords(wanted)
     # A pair that is to keep the kernel's policy from now on is told so. The other way round it
     # has to go: pluto 4.10 does not survive --unroute while there is an SA.
-    grows = before.pop("auto") != "ondemand" or after["auto"] == "ondemand"
-    after.pop("auto")
-    return before != after or not grows
+    relaxed = present.traps and not wanted.traps
+    return relaxed or present.without("auto") != wanted.without("auto")
 
 
 def file_diff(observed: Observed, change: Delta) -> list[dict[str, str]]:

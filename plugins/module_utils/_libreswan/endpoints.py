@@ -85,14 +85,15 @@ def is_endpoint(connection: str) -> bool:
     return connection.startswith(_KIND)
 
 
-def replaced_by(section: Mapping[str, str]) -> str | None:
-    """Return the address, as CIDR, whose other SAs end in favour of a connection with these keywords.
+def replaced_by(connection: Connection) -> str | None:
+    """Return the address, as CIDR, whose other SAs end in favour of *connection*, which is one of an endpoint.
 
     None if the connection is not for a host, which may have opportunistic SAs of its own with us.
     """
-    if "rightsubnet" in section:
+    if "rightsubnet" in connection.values:
         return None
-    return f"{section['right']}/{128 if ':' in section['right'] else 32}"
+    address = connection.values["right"]
+    return f"{address}/{128 if ':' in address else 32}"
 
 
 def endpoint_connections(endpoint: Endpoint, own: Own, dialect: Dialect) -> tuple[Connection, ...]:

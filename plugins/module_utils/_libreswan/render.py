@@ -16,8 +16,6 @@ unloaded by itself.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -26,6 +24,7 @@ from typing import Any
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
     ENCAPSULATION,
+    EVERYBODY,
     LIVENESS,
     PREFIX,
     Connection,
@@ -266,21 +265,6 @@ def entries_of(policy_text: str) -> tuple[str, ...]:
     return tuple(" ".join(words) for words in lines if words)
 
 
-def sections_of(conf_text: str) -> dict[str, str]:
-    """Return connection name → text of its section, for a file that this module wrote."""
-    sections: dict[str, list[str]] = {}
-    current: list[str] | None = None
-    for line in conf_text.splitlines():
-        words = line.split()
-        if line.startswith("conn ") and len(words) == 2:
-            current = sections.setdefault(words[1], [])
-        elif words and not line[0].isspace():
-            current = None
-        elif current is not None and words:
-            current.append(line)
-    return {name: "\n".join(lines) for name, lines in sections.items()}
-
-
 def entries_in(files: Mapping[str, str]) -> dict[str, set[str]]:
     """Return group → entries of its policy file, for path → text of files."""
     return {
@@ -288,46 +272,6 @@ def entries_in(files: Mapping[str, str]) -> dict[str, set[str]]:
         for path, text in files.items()
         if path.startswith(POLICY_DIR)
     }
-
-
-def sections_in(files: Mapping[str, str]) -> dict[str, str]:
-    """Return connection name → text of its section, for path → text of files."""
-    return {
-        name: section
-        for path, text in files.items()
-        if path.endswith(".conf")
-        for name, section in sections_of(text).items()
-    }
-
-
-def exception_of(section: str) -> str | None:
-    """Return the CIDR that a section (see `sections_of`) leaves in clear; None for what encrypts."""
-    found = keywords(section)
-    return found.get("rightsubnet") if found.get("type") == "passthrough" else None
-
-
-def fingerprint(section: str) -> str:
-    """Return 16 hexadecimal digits that differ if two sections (see `sections_of`) need different peers.
-
-    Whether the kernel traps the traffic is this end's own affair.
-    """
-    found = sorted(item for item in keywords(section).items() if item[0] != "auto")
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
-
-
-def is_barrier(section: str) -> bool:
-    """Return whether a section (see `sections_of`) drops what goes to the NAT address of a peer."""
-    return keywords(section).get("type") == "drop"
-
-
-def auto_of(section: str) -> str:
-    """Return what a section (see `sections_of`) has as ``auto=``."""
-    return keywords(section)["auto"]
-
-
-def keywords(section: str) -> dict[str, str]:
-    """Return keyword → value of a section, see `sections_of`."""
-    return dict(line.strip().split("=", 1) for line in section.splitlines())
 
 
 def _setup() -> str:
@@ -425,7 +369,7 @@ def _group(settings: Settings, network: Network, group: str, dialect: Dialect) -
             # From host to host the kernel needs no route of ours; the script behind this
             # costs a process per peer and complains about the missing next hop.
             ("leftupdown", "%disabled"),
-            ("right", "%opportunisticgroup"),
+            ("right", EVERYBODY),
             ("rightid", "%fromcert"),
             ("rightca", "%same"),
             # Nothing leaves in clear while IKE is still at it, whatever comes after.

@@ -13,7 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
+    PREFIX,
+    connections_in,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.difference import Observed
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
@@ -125,6 +128,6 @@ def _enforces(observed: Observed, network: render.Network) -> bool:
 def _trapped(observed: Observed) -> frozenset[str]:
     return frozenset(
         name
-        for name, section in render.sections_in(observed.files).items()
-        if is_pair(name) and render.auto_of(section) == "ondemand"
+        for name, connection in connections_in(observed.files).items()
+        if is_pair(name) and connection.traps
     )

@@ -56,15 +56,14 @@ def limit_problem(
     )
 
 
-def _sections(part: Mapping[str, Any], facts: HostFacts, peers: list[dict[str, str]]) -> dict[str, str]:
+def _fingerprints(part: Mapping[str, Any], facts: HostFacts, peers: list[dict[str, str]]) -> dict[str, str]:
     """Return the fingerprints of the connections that the host is to have."""
     settings = render.settings_from(part["libreswan"], peers)
     dialect = Dialect(*release_of(facts.libreswan_installed or _NEWEST))
     state = part["enforcement"]
     pairs = {name: state for network in settings.networks for name in settings.pairs(network)}
     return {
-        connection.name: render.fingerprint(render.sections_of(connection.text())[connection.name])
-        for connection in render.connections(settings, dialect, pairs)
+        connection.name: connection.fingerprint for connection in render.connections(settings, dialect, pairs)
     }
 
 
@@ -73,7 +72,7 @@ def _changed_pairs(
 ) -> set[str]:
     own = part["member"]
     peers = [peer for peer in mesh_peers(document, own) if peer["member"] in outside]
-    wanted = _sections(part, facts, peers) if part["enforcement"] != "clear" else {}
+    wanted = _fingerprints(part, facts, peers) if part["enforcement"] != "clear" else {}
     present = facts.connections or {}
     affected = set()
     for network in part["libreswan"]["networks"]:
@@ -86,7 +85,7 @@ def _changed_pairs(
 
 def _changed_groups(part: Mapping[str, Any], facts: HostFacts) -> bool:
     """Return whether groups that the host has become others; it may gain some, to join."""
-    wanted = _sections(part, facts, [])
+    wanted = _fingerprints(part, facts, [])
     groups = {
         f"{PREFIX}{network['name']}-{group}"
         for network in part["libreswan"]["networks"]

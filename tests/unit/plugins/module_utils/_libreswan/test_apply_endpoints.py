@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, difference, render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import connections_of
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import endpoint_from
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, useless
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._libreswan import (
@@ -27,7 +28,7 @@ CONVERGED = replace(base.CONVERGED, files=FILES, loaded=Loaded(ROUTED))
 
 
 def test_endpoints_of_a_network_are_in_its_file() -> None:
-    assert NAME in render.sections_of(FILES["/etc/ipsec.d/underlay-data.conf"])
+    assert NAME in connections_of(FILES["/etc/ipsec.d/underlay-data.conf"])
     elsewhere = replace(SETTINGS, endpoints=(replace(GATE, network="storage"),))
     assert NAME not in "".join(render.files(elsewhere, base.V4, {"data": "private"}).values())
 

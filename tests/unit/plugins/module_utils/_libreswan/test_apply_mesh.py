@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, difference, render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import connections_of
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import Loaded, parse
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.stage import (
     enforcement,
@@ -54,7 +55,7 @@ def observed(
     **routed: bool,
 ) -> difference.Observed:
     """Return a host with the files *present*, which pluto has loaded; *routed* maps ``h2`` to whether its pair is trapped."""
-    names = [name for text in present.values() for name in render.sections_of(text)]
+    names = [name for text in present.values() for name in connections_of(text)]
     loaded = {name: routed.get(f"h{name[-1]}", trapped) for name in names}
     return difference.Observed(present, Loaded(loaded), enabled=True, journal=journal)
 
@@ -84,7 +85,7 @@ class Host:
             path = Path(argv[list(argv).index("--config") + 1])
             text = path.read_text(encoding="utf-8")
             self.batches.append(text)
-            self.loaded += [name for name in render.sections_of(text) if name not in self.refused]
+            self.loaded += [name for name in connections_of(text) if name not in self.refused]
             command = command.replace(str(path), "FILE")
         self.changes.append(command)
         if self.fail and self.fail in command:
@@ -153,6 +154,23 @@ def test_pair_that_changes() -> None:
     moved = tuple(replace(p, address="10.88.0.33") if p.member == "h3" else p for p in SETTINGS.peers)
     change = difference.delta(observed(PRIVATE), files(replace(SETTINGS, peers=moved), "private"))
     assert (change.add, change.delete, change.terminate, change.route) == ((pair(3),), (), (), ())
+
+
+@pytest.mark.parametrize(
+    ("was", "has_become"),
+    [
+        ("\tauto=ondemand\n", ""),
+        ("\tauto=ondemand\n", "\t# nobody knows why\n\tauto=ondemand\n"),
+        ("\tauto=ondemand\n", "\tauto"),
+        ("conn ", "connection "),
+    ],
+    ids=["line gone", "comment", "cut off", "no section"],
+)
+def test_file_that_somebody_edited_is_put_right(was: str, has_become: str) -> None:
+    path = render.conf_file(DATA)
+    edited = {**PRIVATE, path: PRIVATE[path].replace(was, has_become)}
+    present = replace(observed(PRIVATE), files=edited)
+    assert difference.delta(present, PRIVATE).write == {path: PRIVATE[path]}
 
 
 def test_pair_that_is_opened_alone() -> None:
@@ -316,7 +334,7 @@ def test_pairs_are_loaded_in_one_process_however_many_they_are(tmp_path: Path) -
     host = Host()
     apply.apply(difference.delta(observed(PRIVATE), many), host, tmp_path)
     assert host.changes == ["ipsec addconn --config FILE --autoall"]
-    assert len(render.sections_of(host.batches[0])) == 97
+    assert len(connections_of(host.batches[0])) == 97
 
 
 def test_pairs_are_unloaded_and_routed_in_one_process_each(tmp_path: Path) -> None:
@@ -342,7 +360,7 @@ def test_order_of_a_change_with_everything(tmp_path: Path) -> None:
         "ipsec addconn --config FILE --autoall",
         f"ipsec whack --name {pair(2)} --route",
     ]
-    assert list(render.sections_of(host.batches[0])) == [
+    assert list(connections_of(host.batches[0])) == [
         pair(3),
         "underlay-data-clear-10.88.0.0-24-tcp-0-22",
     ]
@@ -364,9 +382,9 @@ def test_loading_begins_no_negotiation(tmp_path: Path, begin: bool, state: str, 
     wanted = files(mesh(number), state)
     host = Host()
     apply.apply(difference.delta(observed(files(mesh(), state)), wanted), host, tmp_path)
-    (section,) = render.sections_of(host.batches[0]).values()
-    written = render.sections_of(wanted[render.conf_file(DATA)])[pair(number)]
-    assert render.keywords(section) == {**render.keywords(written), "auto": auto}
+    (loaded,) = connections_of(host.batches[0]).values()
+    written = connections_of(wanted[render.conf_file(DATA)])[pair(number)]
+    assert loaded.values == {**written.values, "auto": auto}
 
 
 def test_pair_that_pluto_does_not_load_is_an_error(tmp_path: Path) -> None:
@@ -481,7 +499,7 @@ def test_barrier_is_loaded_in_the_batch(tmp_path: Path) -> None:
     host = Host(loaded=[pair(2), pair(3)])
     (tmp_path / "etc/ipsec.d").mkdir(parents=True)
     apply.apply(difference.Delta(behind_nat("private"), add=(BARRIER,)), host, tmp_path)
-    assert [list(render.sections_of(batch)) for batch in host.batches] == [[BARRIER]]
+    assert [list(connections_of(batch)) for batch in host.batches] == [[BARRIER]]
     assert not [command for command in host.changes if "--route" in command]
 
 

@@ -142,4 +142,5 @@ def test_names_are_those_of_connections_with_one_peer() -> None:
     ],
 )
 def test_what_it_takes_the_place_of(changes: dict[str, Any], cidr: str | None) -> None:
-    assert replaced_by(keywords(**changes)) == cidr
+    (connection,) = made(**changes)
+    assert replaced_by(connection) == cidr

@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
+    Connection,
+    connections_in,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect, parse_version
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import Peer
 
@@ -97,10 +101,8 @@ def test_exception_is_a_passthrough_connection(entry: str, name: str, expected: 
     assert {"type": "passthrough", "authby": "never", **expected}.items() <= found.items()
 
 
-def test_exception_of_a_section() -> None:
-    sections = render.sections_of("".join(render.conf_files(slice_of(), V4).values()))
-    found = {name: render.exception_of(section) for name, section in sections.items()}
-    assert found == {
+def test_what_is_left_in_clear() -> None:
+    assert {c.name: c.exception for c in render.connections(slice_of(), V4)} == {
         "underlay-data-private": None,
         "underlay-data-private-or-clear": None,
         "underlay-data-clear-10.88.0.1-32": "10.88.0.1/32",
@@ -143,20 +145,20 @@ def test_proposals_of_a_network(key: str) -> None:
     assert keywords(name, slice_of(**{key: None})) == keywords(name, slice_of())
 
 
-def behind_nat(enforcement: str, **network: Any) -> dict[str, dict[str, str]]:
-    """Return connection name → keywords of h1 in a mesh with h2, and with h3 behind NAT."""
+def behind_nat(enforcement: str, **network: Any) -> dict[str, Connection]:
+    """Return name → connection of h1 in a mesh with h2, and with h3 behind NAT."""
     peers = (
         Peer("data", "h2", "h2.example", "10.88.0.12"),
         Peer("data", "h3", "h3.example", "10.99.0.13", "10.88.0.50"),
     )
     settings = replace(slice_of(clear=[], **network), topology="mesh", peers=peers)
     states = dict.fromkeys(settings.pairs(settings.networks[0]), enforcement)
-    return {c.name: dict(c.keywords) for c in render.connections(settings, V4, states)}
+    return {c.name: c for c in render.connections(settings, V4, states)}
 
 
 def test_peer_behind_nat_has_a_tunnel_for_its_own_address() -> None:
     found = behind_nat("private")
-    direct, through = found["underlay-data+h1+h2"], found["underlay-data+h1+h3"]
+    direct, through = found["underlay-data+h1+h2"].values, found["underlay-data+h1+h3"].values
     assert (direct["type"], direct["right"]) == ("transport", "10.88.0.12")
     assert "rightsubnet" not in direct
     assert through["type"] == "tunnel"
@@ -169,18 +171,14 @@ def test_nat_address_itself_is_dropped_where_clear_text_is(enforcement: str) -> 
     assert bool(barrier) == (enforcement == "private")
     if barrier:
         assert {"type": "drop", "rightsubnet": "10.88.0.50/32", "leftsubnet": "10.88.0.11/32"}.items() <= (
-            barrier.items()
+            barrier.values.items()
         )
 
 
-def test_barrier_of_a_section() -> None:
-    sections = {
-        name: "\n".join(f"\t{k}={v}" for k, v in kw.items()) for name, kw in behind_nat("private").items()
-    }
-    assert [name for name, text in sections.items() if render.is_barrier(text)] == [
-        "underlay-data-nat-10.88.0.50"
-    ]
-    assert not any(render.exception_of(text) for text in sections.values())
+def test_only_a_barrier_is_one() -> None:
+    found = behind_nat("private")
+    assert [name for name in found if found[name].is_barrier] == ["underlay-data-nat-10.88.0.50"]
+    assert not any(connection.exception for connection in found.values())
 
 
 def test_no_key_is_given_twice() -> None:
@@ -212,9 +210,6 @@ def test_enforcement_only_moves_the_network_between_policy_files(
     )
 
 
-def test_sections_are_read_back_as_written() -> None:
-    text = "".join(render.conf_files(slice_of(), V5).values())
-    sections = render.sections_of(text)
-    assert list(sections) == [connection.name for connection in render.connections(slice_of(), V5)]
-    assert "failureshunt=drop" in sections["underlay-data-private"]
-    assert "failureshunt" not in sections["underlay-data-clear-10.88.0.1-32"]
+def test_connections_are_read_back_as_written() -> None:
+    found = connections_in(render.conf_files(slice_of(), V5))
+    assert tuple(found.values()) == render.connections(slice_of(), V5)

@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
+    connections_in,
+    connections_of,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._libreswan.meshes import (
     DATA,
@@ -140,9 +144,9 @@ def test_pair_that_is_not_in_the_enforcement_has_no_connection() -> None:
 def test_networks_have_files_of_their_own_and_no_policy_files() -> None:
     found = files(mesh(2, 3, networks=(DATA, SIX)), "private")
     assert list(found) == [render.SETUP_FILE, render.conf_file(DATA), render.conf_file(SIX)]
-    sections = {path: list(render.sections_of(text)) for path, text in found.items()}
-    assert sections[render.conf_file(DATA)] == [pair(2), pair(3)]
-    assert sections[render.conf_file(SIX)] == [pair(2, "six"), pair(3, "six")]
+    names = {path: list(connections_of(text)) for path, text in found.items()}
+    assert names[render.conf_file(DATA)] == [pair(2), pair(3)]
+    assert names[render.conf_file(SIX)] == [pair(2, "six"), pair(3, "six")]
 
 
 def test_peer_on_one_network_only() -> None:
@@ -155,9 +159,9 @@ def test_text_does_not_depend_on_the_order_of_the_peers() -> None:
     assert files(mesh(2, 3, 10), "private") == files(mesh(10, 3, 2), "private")
 
 
-def test_sections_are_read_back_as_written() -> None:
-    sections = render.sections_of(files(mesh(2), "private-or-clear")[render.conf_file(DATA)])
-    assert render.keywords(sections[pair(2)]) == keywords(2, "private-or-clear")
+def test_pair_is_read_back_as_written() -> None:
+    found = connections_in(files(mesh(2), "private-or-clear"))
+    assert found[pair(2)].values == keywords(2, "private-or-clear")
 
 
 def test_settings_from_a_slice() -> None:
