@@ -38,6 +38,12 @@ def complaints(endpoints: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def waits(answer: Mapping[str, Any], elapsed: float) -> bool:
+    """Return whether another slice may bring what is missing; an endpoint may never answer."""
+    silent = not all(endpoint["established"] for endpoint in answer.get("endpoints", ()))
+    return bool(answer.get("missing")) or (silent and elapsed < ENDPOINT_SECONDS)
+
+
 class ActionModule(ActionBase):
     """See the documentation of the module of the same name."""
 
@@ -47,6 +53,7 @@ class ActionModule(ActionBase):
         """Return the result of the task."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
+        host = variables["inventory_hostname"]
         arguments = dict(self._task.args)
         timeout = float(arguments.get("timeout", 60))
         started = time.monotonic()
@@ -57,19 +64,17 @@ class ActionModule(ActionBase):
             answer = self._execute_module(
                 module_name="underlay.ipsec.establish", module_args=arguments, task_vars=variables
             )
-            result.update(answer)
             begun.update(answer.get("begun", ()))
             elapsed = time.monotonic() - started
-            missing, silent = answer.get("missing"), complaints(answer.get("endpoints", ()))
-            if elapsed >= timeout or not (missing or (silent and elapsed < ENDPOINT_SECONDS)):
+            if elapsed >= timeout or not waits(answer, elapsed):
                 break
-            if not missing:
-                continue
-            self._display.display(f"  {variables['inventory_hostname']}: {progress(answer)}")
+            if answer["missing"]:
+                self._display.display(f"  {host}: {progress(answer)}")
+        result.update(answer)
         if "missing" in result:
             result.update(begun=sorted(begun), changed=bool(begun))
             if result["missing"]:
                 result["msg"] = progress(result)
-            for text in silent:
-                self._display.warning(f"{variables['inventory_hostname']}: {text}")
+            for text in complaints(result["endpoints"]):
+                self._display.warning(f"{host}: {text}")
         return result

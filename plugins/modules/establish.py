@@ -48,6 +48,7 @@ options:
       fqdn:
         description: The name that the peer authenticates as. Not used by this module.
         type: str
+        required: true
       address:
         description: The peer's address on the network.
         type: str
@@ -124,13 +125,18 @@ missing:
 """
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import endpoint_from
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.establish import establish
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import begins, pair_name
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import (
+    begins,
+    pair_name,
+    peer_from,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import read_accounts
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
 
@@ -140,7 +146,7 @@ def argument_spec() -> dict[str, Any]:
     peer = {
         "network": {"type": "str", "required": True},
         "member": {"type": "str", "required": True},
-        "fqdn": {"type": "str"},
+        "fqdn": {"type": "str", "required": True},
         "address": {"type": "str", "required": True},
         "nat_address": {"type": "str"},
     }
@@ -167,51 +173,46 @@ def main() -> None:
 def _run(params: dict[str, Any]) -> dict[str, Any]:
     run = host_runner()
     own = params["member"]
-    peers = {pair_name(peer["network"], own, peer["member"]): peer for peer in params["peers"]}
-    ours = {name: begins(peer["network"], own, peer["member"]) for name, peer in peers.items()}
-    endpoints = [e for e in map(endpoint_from, params["endpoints"]) if e.initiate]
-    outside = {name: True for endpoint in endpoints for name in endpoint.connections}
+    peers = {pair_name(peer.network, own, peer.member): peer for peer in map(peer_from, params["peers"])}
+    endpoints = [endpoint for endpoint in map(endpoint_from, params["endpoints"]) if endpoint.initiate]
+    outside = {name: endpoint for endpoint in endpoints for name in endpoint.connections}
+    ours = {name: begins(peer.network, own, peer.member) for name, peer in peers.items()}
     missing, begun = establish(
-        {**ours, **outside}, run, params["timeout"], outside=outside, elapsed=params["elapsed"]
+        {**ours, **dict.fromkeys(outside, True)},
+        run,
+        params["timeout"],
+        outside=outside,
+        elapsed=params["elapsed"],
     )
-    waiting = [peers[name] for name in sorted(missing & set(peers))]
-    silent = {e.name: e.address for e in endpoints if missing.intersection(e.connections)}
-    addresses = [*(_reached_at(peer) for peer in waiting), *silent.values()]
-    named = {
-        **{name: _reached_at(peer) for name, peer in peers.items()},
-        **{name: endpoint.address for endpoint in endpoints for name in endpoint.connections},
+    addresses = {
+        **{name: peer.reached_at for name, peer in peers.items()},
+        **{name: endpoint.address for name, endpoint in outside.items()},
     }
-    accounts = read_accounts(run, time.time(), addresses, named) if addresses else {}
+    silent = sorted({addresses[name] for name in missing})
+    accounts = read_accounts(run, time.time(), silent, addresses) if missing else {}
 
-    def reason(address: str) -> str:
-        return accounts[address].clause if address in accounts else ""
+    def reason(names: Iterable[str]) -> str:
+        found = (accounts.get(addresses[name]) for name in sorted(missing.intersection(names)))
+        return next((account.clause for account in found if account), "")
 
     return {
         "changed": bool(begun),
-        "pairs": len(ours),
+        "pairs": len(peers),
         "begun": sorted(begun),
         "missing": [
-            {
-                "member": peer["member"],
-                "network": peer["network"],
-                "reason": reason(_reached_at(peer)),
-            }
-            for peer in waiting
+            {"member": peer.member, "network": peer.network, "reason": reason([name])}
+            for name, peer in sorted(peers.items())
+            if name in missing
         ],
         "endpoints": [
             {
                 "name": endpoint.name,
-                "established": endpoint.name not in silent,
-                "reason": reason(endpoint.address) if endpoint.name in silent else "",
+                "established": missing.isdisjoint(endpoint.connections),
+                "reason": reason(endpoint.connections),
             }
             for endpoint in endpoints
         ],
     }
-
-
-def _reached_at(peer: dict[str, Any]) -> str:
-    """Return the address that is in pluto's log."""
-    return str(peer.get("nat_address") or peer["address"])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ so that a member that joins or leaves changes no other pair.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
 
@@ -48,6 +50,11 @@ class Peer:
     def reached_at(self) -> str:
         """To which address IKE and ESP go."""
         return self.nat_address or self.address
+
+
+def peer_from(data: Mapping[str, Any]) -> Peer:
+    """Return the peer for an item of what the filter ``mesh_peers`` returns."""
+    return Peer(**data)
 
 
 def pair_name(network: str, one: str, other: str) -> str:

@@ -16,7 +16,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 def hold(networks: Iterable[Network], run: Runner, seconds: int, *, lower_only: bool, action: str) -> None:
     """For *seconds*, start no negotiation with peers, or only with those of lower addresses.
 
-    If both ends of a pair start at once, see `apply.useless` for what pluto 4.x makes of that;
+    If both ends of a pair start at once, see `loaded.useless` for what pluto 4.x makes of that;
     and if a negotiation is cut off, what it was for may leave in clear until
     ``shuntlifetime`` is over. So nobody starts while policies change, and afterwards only
     one end of each pair does. The hold catches what would ask for a new SA, and nothing

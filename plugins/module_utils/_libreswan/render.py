@@ -41,6 +41,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs im
     Peer,
     begins,
     pair_name,
+    peer_from,
 )
 
 CONF_DIR = "/etc/ipsec.d"
@@ -182,10 +183,7 @@ def settings_from(data: Mapping[str, Any], peers: Iterable[Mapping[str, Any]] = 
         topology=data["topology"],
         member=data["member"],
         fqdn=data["fqdn"],
-        peers=tuple(
-            Peer(peer["network"], peer["member"], peer["fqdn"], peer["address"], peer.get("nat_address"))
-            for peer in peers
-        ),
+        peers=tuple(map(peer_from, peers)),
         endpoints=tuple(map(endpoint_from, data.get("endpoints", ()))),
     )
 
