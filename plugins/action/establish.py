@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -20,22 +20,16 @@ _NAMES = 5
 def progress(result: Mapping[str, Any]) -> str:
     """Return how many pairs are up, and what the first of the others wait for."""
     missing = result["missing"]
-    names = [
-        f"{pair['member']} ({pair['network']}{': ' + pair['reason'] if pair['reason'] else ''})"
-        for pair in missing[:_NAMES]
+    silent = [endpoint for endpoint in result["endpoints"] if not endpoint["established"]]
+    waiting = [
+        f"{pair['member']} ({': '.join(filter(None, (pair['network'], pair['reason'])))})" for pair in missing
     ]
-    more = f" and {len(missing) - _NAMES} more" if len(missing) > _NAMES else ""
-    return f"{result['pairs'] - len(missing)} of {result['pairs']} pairs are up; waiting for {', '.join(names)}{more}"
-
-
-def complaints(endpoints: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a warning for each endpoint without an SA."""
-    return [
-        f"the endpoint {endpoint['name']} has no security association: {endpoint['reason'] or 'libreswan says nothing'}. "
-        "Until it has one, traffic with it is dropped"
-        for endpoint in endpoints
-        if not endpoint["established"]
-    ]
+    waiting += [f"the endpoint {e['name']}{' (' + e['reason'] + ')' if e['reason'] else ''}" for e in silent]
+    parts = [f"{result['pairs'] - len(missing)} of {result['pairs']} pairs are up"] if result["pairs"] else []
+    if waiting:
+        more = f" and {len(waiting) - _NAMES} more" if len(waiting) > _NAMES else ""
+        parts.append(f"waiting for {', '.join(waiting[:_NAMES])}{more}")
+    return "; ".join(parts)
 
 
 def waits(answer: Mapping[str, Any], elapsed: float) -> bool:
@@ -68,13 +62,10 @@ class ActionModule(ActionBase):
             elapsed = time.monotonic() - started
             if elapsed >= timeout or not waits(answer, elapsed):
                 break
-            if answer["missing"]:
-                self._display.display(f"  {host}: {progress(answer)}")
+            self._display.display(f"  {host}: {progress(answer)}")
         result.update(answer)
         if "missing" in result:
-            result.update(begun=sorted(begun), changed=bool(begun))
-            if result["missing"]:
+            result.update(begun=sorted(begun), changed=not begun.issubset(result["unestablished"]))
+            if result["unestablished"]:
                 result["msg"] = progress(result)
-            for text in complaints(result["endpoints"]):
-                self._display.warning(f"{host}: {text}")
         return result

@@ -16,7 +16,11 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._files import probl
 from ansible_collections.underlay.ipsec.plugins.module_utils._registered import registered
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.compare import Scope, compare
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.html import render
-from ansible_collections.underlay.ipsec.plugins.module_utils._report.matrix import matrix_lines, problem_lines
+from ansible_collections.underlay.ipsec.plugins.module_utils._report.matrix import (
+    endpoint_lines,
+    matrix_lines,
+    problem_lines,
+)
 
 
 class ActionModule(ActionBase):
@@ -99,7 +103,7 @@ def _text(report: Mapping[str, Any], written: Mapping[str, str] | None) -> str:
     if lines:
         count = len(report["problems"])
         lines.insert(0, f"Reality is not as planned: {count} {'problem' if count == 1 else 'problems'}.")
-    lines += matrix_lines(report)
+    lines += matrix_lines(report) + endpoint_lines(report)
     if not report["complete"]:
         lines.append(f"Not part of this run, and not observed: {', '.join(report['not_in_this_run'])}")
     lines += [f"Warning: {warning}" for warning in report["warnings"]]

@@ -92,6 +92,11 @@ begun:
   returned: success
   type: list
   elements: str
+unestablished:
+  description: Names of the connections without a security association.
+  returned: success
+  type: list
+  elements: str
 endpoints:
   description: The endpoints that this host brings up.
   returned: success
@@ -196,9 +201,11 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
         return next((account.clause for account in found if account), "")
 
     return {
-        "changed": bool(begun),
+        # An attempt that came to nothing has changed nothing.
+        "changed": bool(begun - missing),
         "pairs": len(peers),
         "begun": sorted(begun),
+        "unestablished": sorted(missing),
         "missing": [
             {"member": peer.member, "network": peer.network, "reason": reason([name])}
             for name, peer in sorted(peers.items())

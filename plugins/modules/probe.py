@@ -63,6 +63,13 @@ options:
         description: Where to find members behind NAT, by name. Their SAs are between that address and this host's.
         type: dict
         default: {}
+  endpoints:
+    description:
+      - The C(endpoints) in the part C(libreswan) of the member's slice. Nothing is sent to them; their security associations are
+        looked at.
+    type: list
+    elements: dict
+    default: []
   certificate:
     description: Nickname in NSS of the certificate by which this host authenticates, to return when it expires.
     type: str
@@ -182,6 +189,37 @@ pairs:
       type: list
       elements: str
       sample: ["10.88.0.0/24 tcp 0 22"]
+endpoints:
+  description: What libreswan and the kernel say about each of O(endpoints).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the endpoint.
+      type: str
+    network:
+      description: The network that this host's end is on.
+      type: str
+    address:
+      description: The endpoint's address.
+      type: str
+    established:
+      description: Whether all its connections have a security association, which the kernel has too.
+      type: bool
+    waiting:
+      description: Names of its connections that have none.
+      type: list
+      elements: str
+    cipher:
+      description: In libreswan's notation; null without a security association.
+      type: str
+    encap:
+      description: C(udp) or C(tcp) if ESP is wrapped in it, else null.
+      type: str
+    reason:
+      description: Why there is none; empty if established.
+      type: str
 certificate:
   description: C(nickname), C(not_after) (UTC) and C(fingerprint) of the certificate; null if it is not there.
   returned: success
@@ -203,9 +241,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import detect
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import endpoint_from
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import pair_name
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import read_traffic
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import read_accounts
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.endpoints import describe_endpoints
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.host import (
     describe,
     read_certificate,
@@ -239,6 +279,7 @@ def argument_spec() -> dict[str, Any]:
                 "nat": {"type": "dict", "default": {}},
             },
         },
+        "endpoints": {"type": "list", "elements": "dict", "default": []},
         "certificate": {"type": "str"},
         "nss_dir": {"type": "path"},
         "timeout": {"type": "float", "default": 30},
@@ -277,10 +318,14 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
         )
     dialect = detect(run)
     service = read_service(run)
+    endpoints = list(map(endpoint_from, params["endpoints"]))
     # Of a pair in a mesh, pluto says the name and not always the address.
-    pairs = {pair_name(target.network, params["member"], target.peer): target.reached_at for target in peers}
-    claimed = {entry["peer"] or pairs.get(entry["name"]) for entry in read_traffic(run)}
-    accounts = read_accounts(run, time.time(), (target.reached_at for target in peers), pairs)
+    named = {pair_name(target.network, params["member"], target.peer): target.reached_at for target in peers}
+    named |= {name: endpoint.address for endpoint in endpoints for name in endpoint.connections}
+    traffic = read_traffic(run)
+    claimed = {entry["peer"] or named.get(entry["name"]) for entry in traffic}
+    addresses = {*named.values(), *(target.reached_at for target in peers)}
+    accounts = read_accounts(run, time.time(), addresses, named)
     policies = kernel.policies()
     return {
         "pairs": [
@@ -294,6 +339,9 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
             )
             for target in peers
         ],
+        "endpoints": describe_endpoints(
+            endpoints, {entry["name"] for entry in traffic}, read_states(run), accounts
+        ),
         "certificate": read_certificate(run, params["certificate"], params["nss_dir"])
         if params["certificate"]
         else None,

@@ -354,6 +354,7 @@ def test_another_key_is_reported_and_nothing_leaks(lab: Lab, marker: str, bystan
     for member in MEMBERS:
         assert f"{member}: the endpoint swan has no security association: the peer" in said
     assert "AUTHENTICATION_FAILED" in said
+    assert "endpoints: 2 of 4 encrypted" in said
     ways = [(member, lab.address(member), "swan", lab.address("swan")) for member in MEMBERS]
     capture, answered = talk(lab, ways, marker)
     assert answered == [False] * 4
@@ -418,6 +419,7 @@ def test_certificates_and_subnets(lab: Lab, authority: Signer, marker: str, byst
         endpoint(lab, "libre", remote_subnets=[f"{BEHIND_LIBRE}/32"], encapsulation="always", pfs=False),
     ]
     run = lab.converge(MEMBERS, ipsec_endpoints=endpoints)
+    assert "endpoints: 4 of 4 encrypted" in run.output
     assert "has no security association" not in run.output
     for member, address in BEHIND_MEMBER.items():
         subnets = {f"swan-{member}+{address}-32+{subnet.replace('/', '-')}" for subnet in SUBNETS}

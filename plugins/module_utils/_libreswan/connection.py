@@ -90,7 +90,7 @@ def connections_of(conf_text: str) -> dict[str, Connection]:
         elif words and not line[0].isspace():
             current = None
         elif current is not None and words:
-            key, _, value = line.strip().partition("=")
+            key, value = line.strip().partition("=")[::2]
             current.append((key, value))
     return {name: Connection(name, tuple(keywords)) for name, keywords in found.items()}
 

@@ -55,6 +55,7 @@ def compare(
     problems = [problem for pair in pairs for problem in _pair_problem(pair)]
     problems += _member_problems(plan, scope)
     problems += _unplanned_exceptions(scope, exceptions)
+    endpoints = list(_endpoints(plan, scope))
     in_scope = [pair for pair in pairs if pair["from"] in scope.targeted]
     counted = Counter(pair["observed"] for pair in pairs)
     outside = natural(set(plan["members"]) - scope.targeted)
@@ -79,8 +80,9 @@ def compare(
         ],
         "members": {name: _member(plan, scope, name, now) for name in natural(plan["members"])},
         "pairs": pairs,
+        "endpoints": endpoints,
         "problems": problems,
-        "warnings": list(_warnings(scope, pairs, observed, now)),
+        "warnings": [*_warnings(scope, pairs, observed, now), *_silent(endpoints)],
     }
 
 
@@ -246,6 +248,32 @@ def _warnings(
         service = scope.results[name].get("service")
         if service and not service["enabled"]:
             yield f"{name}: the ipsec service is not enabled, so it does not start at the next boot"
+
+
+def _endpoints(plan: Data, scope: Scope) -> Iterator[dict[str, Any]]:
+    """Yield each end that a member has with a host outside the cluster; none where nothing is encrypted."""
+    for endpoint in plan["endpoints"] if plan["enforcement"] != "clear" else ():
+        for member in endpoint["members"]:
+            found = {entry["name"]: entry for entry in scope.results.get(member, {}).get("endpoints", ())}
+            seen = found.get(endpoint["name"], {})
+            yield {
+                "member": member,
+                **{key: endpoint[key] for key in ("name", "network", "address", "initiate")},
+                "established": seen.get("established"),
+                "cipher": seen.get("cipher"),
+                "encapsulation": seen.get("encap"),
+                "reason": seen.get("reason", NOT_OBSERVED),
+            }
+
+
+def _silent(endpoints: Iterable[Data]) -> Iterator[str]:
+    """Yield a warning for each endpoint that a member cannot reach: the other end is not ours to judge."""
+    for endpoint in endpoints:
+        if endpoint["established"] is False and endpoint["initiate"]:
+            yield (
+                f"{endpoint['member']}: the endpoint {endpoint['name']} has no security association: {endpoint['reason']}."
+                " Until it has one, traffic with it is dropped"
+            )
 
 
 def _unmatched(pair: Data, observed: Mapping[tuple[str, str, str], Data]) -> Iterator[str]:

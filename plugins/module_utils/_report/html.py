@@ -94,6 +94,7 @@ def _page(report: Data) -> Iterator[str]:
     for network in report["networks"]:
         yield from _network(report, network)
     yield from _members(report)
+    yield from _endpoints(report)
     yield from _warnings(report)
     yield "</body></html>\n"
 
@@ -157,6 +158,23 @@ def _members(report: Data) -> Iterator[str]:
             yield f"<td>{escape(certificate['not_after'][:10])}</td><td{warn}>{certificate['days_left']}</td></tr>"
         else:
             yield "<td class='warn' colspan='2'>none</td></tr>"
+    yield "</table></div>"
+
+
+def _endpoints(report: Data) -> Iterator[str]:
+    if not report["endpoints"]:
+        return
+    yield "<h2>Endpoints</h2><div class='scroll'><table><tr><th>Endpoint</th><th>Address</th><th>Member</th>"
+    yield "<th>Security association</th></tr>"
+    for endpoint in report["endpoints"]:
+        yield f"<tr><td>{escape(endpoint['name'])}</td><td class='num'>{escape(endpoint['address'])}</td>"
+        yield f"<td>{escape(endpoint['member'])}</td>"
+        if endpoint["established"]:
+            wrapped = f" in {endpoint['encapsulation'].upper()}" if endpoint["encapsulation"] else ""
+            yield f"<td><code>{escape(endpoint['cipher'])}</code>{wrapped}</td></tr>"
+        else:
+            warn = "dim" if endpoint["established"] is None else "warn"
+            yield f"<td class='{warn}'>{escape(endpoint['reason'])}</td></tr>"
     yield "</table></div>"
 
 

@@ -38,6 +38,15 @@ def matrix_lines(report: Data) -> list[str]:
     return lines
 
 
+def endpoint_lines(report: Data) -> list[str]:
+    """Return how many connections with hosts outside the cluster are up; nothing without endpoints."""
+    counted = Counter(endpoint["established"] for endpoint in report["endpoints"])
+    if not counted:
+        return []
+    unknown = f", {counted[None]} not observed" if counted[None] else ""
+    return [f"endpoints: {counted[True]} of {counted[True] + counted[False]} encrypted{unknown}"]
+
+
 def as_planned(pairs: Iterable[Data]) -> str:
     """Return how many of *pairs* are as planned, in words."""
     counted = Counter(pair["as_planned"] for pair in pairs)

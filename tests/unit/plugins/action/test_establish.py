@@ -34,7 +34,21 @@ def missing(*numbers: int, reason: str = "") -> list[dict[str, str]]:
     ],
 )
 def test_progress_stays_readable_however_many_are_missing(absent: list[dict[str, str]], text: str) -> None:
-    assert establish.progress({"pairs": 99, "missing": absent}) == text
+    assert establish.progress({"pairs": 99, "missing": absent, "endpoints": []}) == text
+
+
+def test_progress_tells_endpoints_too() -> None:
+    endpoints = [
+        {"name": "swan", "established": False, "reason": "no answer"},
+        {"name": "libre", "established": False, "reason": ""},
+        {"name": "gate", "established": True, "reason": ""},
+    ]
+    both = "waiting for the endpoint swan (no answer), the endpoint libre"
+    assert establish.progress({"pairs": 0, "missing": [], "endpoints": endpoints}) == both
+    assert (
+        establish.progress({"pairs": 2, "missing": [], "endpoints": endpoints})
+        == f"2 of 2 pairs are up; {both}"
+    )
 
 
 class Action(establish.ActionModule):
@@ -72,6 +86,7 @@ def answer(*numbers: int, begun: tuple[str, ...] = ()) -> dict[str, Any]:
         "changed": bool(begun),
         "pairs": 3,
         "begun": list(begun),
+        "unestablished": [f"underlay-data+h1+h{number}" for number in numbers],
         "missing": missing(*numbers),
         "endpoints": [],
     }
@@ -112,6 +127,12 @@ def test_it_ends_in_time_without_failing(clock: Clock) -> None:
     assert action.asked == [(10.0, 0.0), (5.0, 10.0)]
     assert (result["msg"], result["changed"]) == ("2 of 3 pairs are up; waiting for h2 (data)", False)
     assert "failed" not in result
+
+
+def test_an_attempt_that_came_to_nothing_is_no_change(clock: Clock) -> None:
+    action = Action(clock, answer(2, begun=("underlay-data+h1+h2",)), timeout=10)
+    result = action.run(None, VARIABLES)
+    assert (result["begun"], result["changed"]) == (["underlay-data+h1+h2"], False)
 
 
 @pytest.mark.parametrize("given", [{"failed": True, "msg": "no"}, {"skipped": True}])

@@ -23,7 +23,33 @@ def plan(names: Sequence[str] = ("h1", "h2", "h3"), **changes: Any) -> dict[str,
             name: {"fqdn": f"{name}.example.com", "addresses": {"data": f"10.88.0.{index}"}}
             for index, name in enumerate(names, 1)
         },
+        "endpoints": [],
         **changes,
+    }
+
+
+def endpoint(*members: str, initiate: bool = True) -> dict[str, Any]:
+    """Return an endpoint as the plan has it."""
+    return {
+        "name": "gate",
+        "network": "data",
+        "address": "192.0.2.7",
+        "initiate": initiate,
+        "members": list(members),
+    }
+
+
+def with_gate(reason: str = "") -> dict[str, Any]:
+    """Return what a member sees of that endpoint; *reason* is why it has no SA."""
+    return {
+        "name": "gate",
+        "network": "data",
+        "address": "192.0.2.7",
+        "established": not reason,
+        "waiting": ["underlay-endpoint+gate"] if reason else [],
+        "cipher": None if reason else "aes_gcm256",
+        "encap": None if reason else "udp",
+        "reason": reason,
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.compare import Scope, compare
 
-from .plans import PORTS, clear, plan, result, results, seen
+from .plans import PORTS, clear, endpoint, plan, result, results, seen, with_gate
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ALL = frozenset({"h1", "h2", "h3"})
@@ -197,6 +197,27 @@ def test_warnings() -> None:
     found = report(observed)
     assert found["ok"]
     assert [warning.partition(":")[0] for warning in found["warnings"]] == ["h1 → h2 (data)", "h1", "h2"]
+
+
+@pytest.mark.parametrize("initiate", [True, False])
+def test_an_endpoint_without_an_sa_is_a_warning_if_it_should_have_one(initiate: bool) -> None:
+    observed = results()
+    observed["h1"]["endpoints"] = [with_gate()]
+    observed["h2"]["endpoints"] = [with_gate("the peer does not answer IKE")]
+    found = report(observed, planned=plan(endpoints=[endpoint("h1", "h2", "h3", initiate=initiate)]))
+    assert found["ok"]
+    assert [(e["member"], e["established"], e["cipher"], e["reason"]) for e in found["endpoints"]] == [
+        ("h1", True, "aes_gcm256", ""),
+        ("h2", False, None, "the peer does not answer IKE"),
+        ("h3", None, None, "not observed"),
+    ]
+    said = "h2: the endpoint gate has no security association: the peer does not answer IKE."
+    assert [warning.startswith(said) for warning in found["warnings"]] == [True] * initiate
+
+
+def test_no_endpoints_where_nothing_is_encrypted() -> None:
+    planned = plan(enforcement="clear", endpoints=[endpoint("h1")])
+    assert report(results(), planned=planned)["endpoints"] == []
 
 
 def test_networks_are_separate() -> None:

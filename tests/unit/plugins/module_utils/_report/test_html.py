@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.compare import Scope, compare
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.html import render
 
-from .plans import PORTS, clear, plan, results
+from .plans import PORTS, clear, endpoint, plan, results, with_gate
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 VOID = {"meta"}
@@ -84,3 +84,16 @@ def test_members() -> None:
     text = render(compare(plan(names), scope, {}, stage="verify", now=NOW))
     assert "<td>2026-02-05</td><td class='warn'>4</td>" in text
     assert "<td class='warn' colspan='2'>none</td>" in text
+
+
+def test_endpoints() -> None:
+    names = ["h1", "h2", "h3"]
+    observed = results(names)
+    observed["h1"]["endpoints"] = [with_gate()]
+    observed["h2"]["endpoints"] = [with_gate("<no answer>")]
+    scope = Scope(observed, frozenset(names))
+    text = render(compare(plan(names, endpoints=[endpoint(*names)]), scope, {}, stage="verify", now=NOW))
+    assert "<td>h1</td><td><code>aes_gcm256</code> in UDP</td>" in text
+    assert "<td>h2</td><td class='warn'>&lt;no answer&gt;</td>" in text
+    assert "<td>h3</td><td class='dim'>not observed</td>" in text
+    assert "Endpoints" not in page(["h1", "h2"])

@@ -8,10 +8,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.compare import Scope, compare
-from ansible_collections.underlay.ipsec.plugins.module_utils._report.matrix import matrix_lines, problem_lines
+from ansible_collections.underlay.ipsec.plugins.module_utils._report.matrix import (
+    endpoint_lines,
+    matrix_lines,
+    problem_lines,
+)
 
-from .plans import PORTS, clear, plan, results, seen
+from .plans import PORTS, clear, endpoint, plan, results, seen, with_gate
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -78,6 +83,26 @@ def test_problems_are_grouped_around_the_member_they_share() -> None:
         "2. h3 → h1, h2 (data): clear instead of encrypted: 3 of 3 probes left in clear text",
     ]
     assert all(line.startswith("   ") for line in lines[1::2])
+
+
+@pytest.mark.parametrize(
+    ("reasons", "line"),
+    [
+        ([], []),
+        ([""], ["endpoints: 1 of 1 encrypted"]),
+        (["", "no answer"], ["endpoints: 1 of 2 encrypted"]),
+        (["no answer", None], ["endpoints: 0 of 1 encrypted, 1 not observed"]),
+    ],
+)
+def test_endpoints(reasons: list[str | None], line: list[str]) -> None:
+    names = [f"h{number}" for number in range(1, len(reasons) + 1)]
+    observed = results(names)
+    for name, reason in zip(names, reasons, strict=True):
+        if reason is not None:
+            observed[name]["endpoints"] = [with_gate(reason)]
+    planned = plan(names, endpoints=[endpoint(*names)])
+    scope = Scope(observed, frozenset(names))
+    assert endpoint_lines(compare(planned, scope, {}, stage="verify", now=NOW)) == line
 
 
 def test_no_problems() -> None:
