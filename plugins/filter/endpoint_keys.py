@@ -17,17 +17,9 @@ description:
   - Returns the keys that a member shares with hosts outside the inventory. The plan says with which of them, and
     has no keys.
 positional: member, endpoints
-author:
-  - underlay.ipsec contributors (@underlay-ipsec)
+extends_documentation_fragment:
+  - underlay.ipsec.plan_filter
 options:
-  _input:
-    description: The content of C(plan.json).
-    type: dict
-    required: true
-  member:
-    description: Name of the member.
-    type: str
-    required: true
   endpoints:
     description: The variable C(ipsec_endpoints), from which the plan was made.
     type: list

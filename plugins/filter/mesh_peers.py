@@ -17,17 +17,8 @@ description:
   - Returns the other ends of a member's connections, from the content of C(plan.json).
   - They are none if the topology is V(opportunistic).
 positional: member
-author:
-  - underlay.ipsec contributors (@underlay-ipsec)
-options:
-  _input:
-    description: The content of C(plan.json).
-    type: dict
-    required: true
-  member:
-    description: Name of the member.
-    type: str
-    required: true
+extends_documentation_fragment:
+  - underlay.ipsec.plan_filter
 """
 
 EXAMPLES = r"""

@@ -18,17 +18,9 @@ description:
     host names of the two ends. Both ends get the same key in any run, and no two pairs do.
   - Returns nothing if the plan is not for pre-shared keys.
 positional: member, secret
-author:
-  - underlay.ipsec contributors (@underlay-ipsec)
+extends_documentation_fragment:
+  - underlay.ipsec.plan_filter
 options:
-  _input:
-    description: The content of C(plan.json).
-    type: dict
-    required: true
-  member:
-    description: Name of the member.
-    type: str
-    required: true
   secret:
     description: The master secret. It stays on the controller.
     type: str

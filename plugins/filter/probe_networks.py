@@ -17,17 +17,8 @@ short_description: A member's networks and peers, from the plan
 description:
   - Returns what M(underlay.ipsec.probe) wants to know of a member's networks, from the content of C(plan.json).
 positional: member
-author:
-  - underlay.ipsec contributors (@underlay-ipsec)
-options:
-  _input:
-    description: The content of C(plan.json).
-    type: dict
-    required: true
-  member:
-    description: Name of the member.
-    type: str
-    required: true
+extends_documentation_fragment:
+  - underlay.ipsec.plan_filter
 """
 
 EXAMPLES = r"""

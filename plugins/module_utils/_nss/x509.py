@@ -16,7 +16,7 @@ from datetime import datetime
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss import der
 
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "2.5.4.3": "CN",
     "2.5.4.5": "serialNumber",
     "2.5.4.6": "C",
@@ -27,6 +27,7 @@ _ATTRIBUTES = {
     "0.9.2342.19200300.100.1.25": "DC",
     "1.2.840.113549.1.9.1": "emailAddress",
 }
+"""The attributes of a name: OID → what it is called (RFC 4519)."""
 _CURVES = {
     "1.2.840.10045.3.1.7": "ecdsa-p256",
     "1.3.132.0.34": "ecdsa-p384",
@@ -222,7 +223,7 @@ def _subject(name: der.Element) -> dict[str, str]:
     for relative in name.expect(der.SEQUENCE).children():
         for attribute in relative.expect(der.SET).children():
             kind, value = attribute.expect(der.SEQUENCE).children()
-            key = _ATTRIBUTES.get(kind.oid(), kind.oid())
+            key = ATTRIBUTES.get(kind.oid(), kind.oid())
             subject[key] = f"{subject[key]} + {value.text()}" if key in subject else value.text()
     return subject
 

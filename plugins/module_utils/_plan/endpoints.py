@@ -11,20 +11,10 @@ from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.endpoints import Endpoint
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss import der
-from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import Certificate
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import ATTRIBUTES, Certificate
 
 # What pluto 4.10 and 5.2 know by name.
-_ATTRIBUTES = {
-    "2.5.4.3": "CN",
-    "2.5.4.5": "serialNumber",
-    "2.5.4.6": "C",
-    "2.5.4.7": "L",
-    "2.5.4.8": "ST",
-    "2.5.4.10": "O",
-    "2.5.4.11": "OU",
-    "0.9.2342.19200300.100.1.25": "DC",
-    "1.2.840.113549.1.9.1": "E",
-}
+_ATTRIBUTES = {**ATTRIBUTES, "1.2.840.113549.1.9.1": "E"}
 
 
 def endpoints_document(endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:

@@ -62,3 +62,26 @@ def files(settings: render.Settings, state: str) -> dict[str, str]:
 def first(*, begin: bool) -> int:
     """Return the first member whose pair with h1 on the network data begins, or does not begin, at h1."""
     return next(number for number in range(2, 100) if begins("data", OWN, f"h{number}") is begin)
+
+
+ENDPOINT: dict[str, Any] = {
+    "name": "gate",
+    "network": "data",
+    "address": "10.88.0.50",
+    "id": "@gate.example",
+    "auth": "certificate",
+    "key_type": "ecdsa",
+    "ca": None,
+    "mode": "transport",
+    "local_subnets": [],
+    "remote_subnets": [],
+    "ike": "aes_gcm256-sha2_384-dh20",
+    "esp": "aes_gcm256",
+    "pfs": True,
+    "ike_lifetime": None,
+    "sa_lifetime": None,
+    "dpd_delay": 5,
+    "encapsulation": "auto",
+    "initiate": True,
+}
+"""An endpoint as a slice of the plan has it."""

@@ -15,12 +15,12 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded i
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._libreswan import (
     test_apply as base,
 )
-from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._libreswan.test_endpoints import DATA
+from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._libreswan.meshes import ENDPOINT
 
 NAME = "underlay-endpoint+gate"
 TUNNEL = "underlay-endpoint+far+host+192.0.2.0-24"
-GATE = endpoint_from(DATA)
-FAR = endpoint_from({**DATA, "name": "far", "mode": "tunnel", "remote_subnets": ["192.0.2.0/24"]})
+GATE = endpoint_from(ENDPOINT)
+FAR = endpoint_from({**ENDPOINT, "name": "far", "mode": "tunnel", "remote_subnets": ["192.0.2.0/24"]})
 SETTINGS = replace(base.SETTINGS, fqdn="h1.example", endpoints=(GATE, FAR))
 FILES = render.files(SETTINGS, base.V4, {"data": "private"})
 ROUTED = {**base.LOADED.routed, NAME: True, TUNNEL: True}

@@ -18,34 +18,15 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoint
     replaced_by,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
+from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._libreswan.meshes import ENDPOINT
 
 OLD, NEW = Dialect(4, 10), Dialect(5, 2)
 OWN = Own("10.88.0.1", 4, "h1.example", "underlay-h1", "ecdsa")
-DATA: dict[str, Any] = {
-    "name": "gate",
-    "network": "data",
-    "address": "10.88.0.50",
-    "id": "@gate.example",
-    "auth": "certificate",
-    "key_type": "ecdsa",
-    "ca": None,
-    "mode": "transport",
-    "local_subnets": [],
-    "remote_subnets": [],
-    "ike": "aes_gcm256-sha2_384-dh20",
-    "esp": "aes_gcm256",
-    "pfs": True,
-    "ike_lifetime": None,
-    "sa_lifetime": None,
-    "dpd_delay": 5,
-    "encapsulation": "auto",
-    "initiate": True,
-}
 
 
 def made(dialect: Dialect = OLD, own: Own = OWN, **changes: Any) -> tuple[Connection, ...]:
     """Return the connections of an endpoint."""
-    return endpoint_connections(endpoint_from({**DATA, **changes}), own, dialect)
+    return endpoint_connections(endpoint_from({**ENDPOINT, **changes}), own, dialect)
 
 
 def keywords(**changes: Any) -> dict[str, str]:

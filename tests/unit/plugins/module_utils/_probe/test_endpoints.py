@@ -12,29 +12,9 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoint
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import Account
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.endpoints import describe_endpoints
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import State
+from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._libreswan.meshes import ENDPOINT
 
-GATE = endpoint_from(
-    {
-        "name": "gate",
-        "network": "data",
-        "address": "10.88.0.50",
-        "id": "@gate",
-        "auth": "psk",
-        "key_type": "ecdsa",
-        "ca": None,
-        "mode": "tunnel",
-        "local_subnets": [],
-        "remote_subnets": ["192.0.2.0/24", "198.51.100.0/24"],
-        "ike": "aes_gcm256-sha2_384-dh20",
-        "esp": "aes_gcm256",
-        "pfs": True,
-        "ike_lifetime": None,
-        "sa_lifetime": None,
-        "dpd_delay": 5,
-        "encapsulation": "auto",
-        "initiate": True,
-    }
-)
+GATE = endpoint_from({**ENDPOINT, "mode": "tunnel", "remote_subnets": ["192.0.2.0/24", "198.51.100.0/24"]})
 BOTH = sorted(GATE.connections)
 SA = State("10.88.0.11", "10.88.0.50", "0x00000001", 1, "tunnel", "aes_gcm256", "udp", 0, 0)
 REFUSED = {"10.88.0.50": Account("authentication", "the peer rejects it")}
