@@ -305,7 +305,7 @@ class Lab:
 
     def pluto(self, host: str) -> str:
         """Return what tells one run of pluto from the next."""
-        return self.ssh(host, "systemctl show -p MainPID,NRestarts ipsec").strip()
+        return self.ssh(host, "systemctl show -p InvocationID,NRestarts,MainPID ipsec").strip()
 
     def etc(self, host: str) -> str:
         """Return a digest of everything below /etc, the NSS database and the kernel's policies."""

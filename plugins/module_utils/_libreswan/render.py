@@ -216,6 +216,7 @@ After=ipsec.service
 
 [Service]
 ExecStart=/bin/sh {WATCH_SCRIPT_FILE}
+RuntimeDirectory=underlay-ipsec-watch
 Restart=on-failure
 
 [Install]

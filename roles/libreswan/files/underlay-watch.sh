@@ -1,19 +1,20 @@
 #!/bin/sh
 # Managed by underlay.ipsec; changes made here are overwritten.
 #
-# Mends what pluto 4.x would leave broken until an SA is renewed, hours later. Every five
-# seconds it looks, and it acts on what it has seen twice: an SA that is just being made, or
-# ended, is left alone.
+# Mends what pluto 4.x would leave broken until an SA is renewed, hours later. It acts on what it
+# has seen twice: an SA that is just being made, or ended, is left alone.
 #
 # One-way: if both ends of a pair start to negotiate at the same moment, pluto finishes one
 # negotiation, then cleans up after the other one and takes the kernel's outbound policy of the
-# finished one with it: the peer sends to us encrypted, and nothing leaves for that peer. The
-# policy is put back as the mirror image of the inbound one, if there is an SA for it.
+# finished one with it. It does so, too, half a minute after a peer that had failed is back, when
+# its own note of the failure ends. The peer sends to us encrypted, and nothing leaves for that peer.
+# The policy is put back as the mirror image of the inbound one, if there is an SA for it. Looked
+# for a second after the kernel's policies changed, and every five seconds.
 #
 # Stuck: an IKE SA outlives all use. Its peer may have crashed and come back, in which case pluto
 # watches over the new SA only, and keeps the old one when the new one ends; or its Child SA
 # failed. As long as there is one, pluto ignores all packets that ask for an SA with that peer.
-# All SAs with the peer are ended, and the next packet makes new ones.
+# All SAs with the peer are ended, and the next packet makes new ones. Looked for every five seconds.
 set -u
 
 # Print "LOCAL PEER PRIORITY TMPL-SRC TMPL-DST REQID MODE" for each inbound policy without its outbound one.
@@ -53,8 +54,7 @@ both() {
     printf '%s\n' "$2" | grep -xF -e "$1"
 }
 
-last_one_way='' last_stuck=''
-while sleep 5; do
+mend_one_way() {
     now=$(one_way)
     both "$last_one_way" "$now" | while read -r local peer priority tsrc tdst reqid mode; do
         [ -n "$local" ] || continue
@@ -64,7 +64,9 @@ while sleep 5; do
             tmpl src "$tsrc" dst "$tdst" proto esp reqid "$reqid" mode "$mode"
     done
     last_one_way=$now
+}
 
+mend_stuck() {
     now=$(stuck)
     both "$last_stuck" "$now" | while read -r peer; do
         [ -n "$peer" ] || continue
@@ -75,4 +77,19 @@ while sleep 5; do
         ipsec whack --deleteid --name "$id"
     done
     last_stuck=$now
+}
+
+# Made when the kernel's policies change, so that there is nothing to do while they do not.
+changed=${RUNTIME_DIRECTORY:?}/changed
+ip xfrm monitor policy | while read -r _; do : >"$changed"; done &
+
+last_one_way='' last_stuck='' seconds=0
+while sleep 1; do
+    seconds=$((seconds + 1))
+    regular=$((seconds % 5 == 0))
+    if [ "$regular" = 1 ] || [ -e "$changed" ] || [ -n "$last_one_way" ]; then
+        rm -f "$changed"
+        mend_one_way
+    fi
+    [ "$regular" = 0 ] || mend_stuck
 done
