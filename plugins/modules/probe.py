@@ -340,7 +340,7 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
             for target in peers
         ],
         "endpoints": describe_endpoints(
-            endpoints, {entry["name"] for entry in traffic}, read_states(run), accounts
+            endpoints, {entry["name"] for entry in traffic}, read_states(run) if endpoints else (), accounts
         ),
         "certificate": read_certificate(run, params["certificate"], params["nss_dir"])
         if params["certificate"]

@@ -252,10 +252,14 @@ def _warnings(
 
 def _endpoints(plan: Data, scope: Scope) -> Iterator[dict[str, Any]]:
     """Yield each end that a member has with a host outside the cluster; none where nothing is encrypted."""
+    observed = {
+        (member, entry["name"]): entry
+        for member, result in scope.results.items()
+        for entry in result.get("endpoints", ())
+    }
     for endpoint in plan["endpoints"] if plan["enforcement"] != "clear" else ():
         for member in endpoint["members"]:
-            found = {entry["name"]: entry for entry in scope.results.get(member, {}).get("endpoints", ())}
-            seen = found.get(endpoint["name"], {})
+            seen = observed.get((member, endpoint["name"]), {})
             yield {
                 "member": member,
                 **{key: endpoint[key] for key in ("name", "network", "address", "initiate")},

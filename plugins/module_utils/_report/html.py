@@ -170,8 +170,7 @@ def _endpoints(report: Data) -> Iterator[str]:
         yield f"<tr><td>{escape(endpoint['name'])}</td><td class='num'>{escape(endpoint['address'])}</td>"
         yield f"<td>{escape(endpoint['member'])}</td>"
         if endpoint["established"]:
-            wrapped = f" in {endpoint['encapsulation'].upper()}" if endpoint["encapsulation"] else ""
-            yield f"<td><code>{escape(endpoint['cipher'])}</code>{wrapped}</td></tr>"
+            yield f"<td><code>{escape(endpoint['cipher'])}</code>{_wrapped(endpoint)}</td></tr>"
         else:
             warn = "dim" if endpoint["established"] is None else "warn"
             yield f"<td class='{warn}'>{escape(endpoint['reason'])}</td></tr>"
@@ -284,8 +283,12 @@ def _title(pair: Data) -> str:
     if pair["as_planned"] is False:
         details.append(f"planned: {pair['expected']}")
     if pair["observed"] == "encrypted":
-        wrapped = f" in {pair['encapsulation'].upper()}" if pair["encapsulation"] else ""
-        details.append(f"{pair['cipher']}{wrapped}, SPI {pair['spi_out']} out, {pair['spi_in']} in")
+        details.append(f"{pair['cipher']}{_wrapped(pair)}, SPI {pair['spi_out']} out, {pair['spi_in']} in")
     if pair["reason"]:
         details.append(pair["reason"])
     return "\n".join(details)
+
+
+def _wrapped(entry: Data) -> str:
+    """Return in what the ESP of a pair or endpoint travels, if in anything."""
+    return f" in {entry['encapsulation'].upper()}" if entry["encapsulation"] else ""
