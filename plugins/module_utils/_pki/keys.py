@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 KEY_TYPES = ("ecdsa-p256", "ecdsa-p384", "rsa-3072", "rsa-4096")
+_CURVES = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384", "secp521r1": "ecdsa-p521"}
 
 
 def generate(key_type: str) -> PrivateKey:
@@ -30,11 +31,9 @@ def generate(key_type: str) -> PrivateKey:
 
 
 def describe(key: PublicKeyTypes) -> str:
-    """Return the kind of a key: one of `KEY_TYPES`, or words that say what it is instead."""
+    """Return the kind of a key: as `KEY_TYPES` have it, or words that say what it is instead."""
     if isinstance(key, ec.EllipticCurvePublicKey):
-        return {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}.get(
-            key.curve.name, f"ecdsa ({key.curve.name})"
-        )
+        return _CURVES.get(key.curve.name, f"ecdsa ({key.curve.name})")
     if isinstance(key, rsa.RSAPublicKey):
         return f"rsa-{key.key_size}"
     return type(key).__name__

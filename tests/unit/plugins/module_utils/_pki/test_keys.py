@@ -17,7 +17,7 @@ def test_generate(key_type: str) -> None:
 
 
 def test_other_keys_have_a_name_too() -> None:
-    assert keys.describe(ec.generate_private_key(ec.SECP521R1()).public_key()) == "ecdsa (secp521r1)"
+    assert keys.describe(ec.generate_private_key(ec.SECP521R1()).public_key()) == "ecdsa-p521"
     assert keys.describe(ed25519.Ed25519PrivateKey.generate().public_key()) == "Ed25519PublicKey"
 
 

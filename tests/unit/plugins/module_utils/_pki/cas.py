@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""CAs and certificates of other people, for the tests of what is adopted and imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import Authority
+from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+if TYPE_CHECKING:
+    from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import PrivateKey
+
+PASSWORD = "pässword"
+
+
+@dataclass(frozen=True)
+class Ca:
+    """A CA, and those above it."""
+
+    authority: Authority
+    above: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The certificate."""
+        return self.authority.certificate
+
+    @property
+    def bundle(self) -> bytes:
+        """The CA and its issuers in PEM."""
+        return pem(self.certificate, *self.above)
+
+
+def pem(*certificates: x509.Certificate) -> bytes:
+    """Return *certificates* in PEM."""
+    return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates)
+
+
+@cache
+def ca(
+    common_name: str,
+    issuer: Ca | None = None,
+    *,
+    starts: datetime = pki.NOW - pki.DAY,
+    ends: datetime = pki.NOW + 3650 * pki.DAY,
+    is_ca: bool = True,
+    length: int | None = None,
+) -> Ca:
+    """Return a CA with the key that belongs to its name; without *issuer* a root."""
+    key = pki.key(hash(common_name), "ecdsa-p256")
+    subject = pki.name(common_name, organization="Example")
+    signer = issuer.authority.key if issuer else key
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(starts)
+        .not_valid_after(ends)
+        .add_extension(x509.BasicConstraints(is_ca, length if is_ca else None), critical=True)
+    )
+    above = (issuer.certificate, *issuer.above) if issuer else ()
+    return Ca(Authority(builder.sign(signer, hashes.SHA256()), key), above)
+
+
+def member(
+    issuer: Ca,
+    name: str = "h1",
+    *,
+    dns: tuple[str, ...] | None = None,
+    private_key: PrivateKey | None = None,
+    starts: datetime = pki.NOW - pki.DAY,
+    ends: datetime = pki.NOW + 365 * pki.DAY,
+) -> x509.Certificate:
+    """Return a member's certificate, by default with the key `pki.key` of its number."""
+    number = int(name.removeprefix("h"))
+    return (
+        x509.CertificateBuilder()
+        .subject_name(pki.name(name, organization="Example"))
+        .issuer_name(issuer.certificate.subject)
+        .public_key((private_key or pki.key(number)).public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(starts)
+        .not_valid_after(ends)
+        .add_extension(
+            x509.SubjectAlternativeName(
+                pki.alternative_names([name] if dns is None else dns, [f"10.88.0.{10 + number}"])
+            ),
+            critical=False,
+        )
+        .sign(issuer.authority.key, hashes.SHA256())
+    )
+
+
+def p12(
+    leaf: x509.Certificate | None,
+    private_key: PrivateKey | None = None,
+    extra: tuple[x509.Certificate, ...] = (),
+    password: str | None = PASSWORD,
+) -> bytes:
+    """Return a PKCS #12 bundle."""
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password:
+        encryption = serialization.BestAvailableEncryption(password.encode())
+    return pkcs12.serialize_key_and_certificates(b"some name", private_key, leaf, extra or None, encryption)
