@@ -27,6 +27,8 @@ PACKAGE = "libreswan"
 _UNUSABLE_FLAGS = ("deprecated", "tentative", "dadfailed", "temporary")
 _FAMILIES = {"inet": 4, "inet6": 6}
 _PACKAGE_INDEX_TIMEOUT = 300.0
+# What OpenShift 4's network operator writes on the nodes of a cluster with IPsec.
+_OPENSHIFT_FILES = ("etc/ipsec.d/openshift.conf", "etc/ipsec.d/cno.conf")
 
 
 def parse_addresses(text: str) -> list[dict[str, Any]]:
@@ -254,6 +256,7 @@ def inspect_host(
         "free_bytes": {path: _free_bytes(root / path.lstrip("/")) for path in ("/etc", "/var")},
         "libreswan": libreswan_package(run, refresh),
         "setup": _setup(root / "etc/ipsec.conf"),
+        "openshift_ipsec": any((root / name).exists() for name in _OPENSHIFT_FILES),
         "esp": kernel_has("esp4", "esp4_rcv_cb", release, root),
         "esp6": kernel_has("esp6", "esp6_rcv_cb", release, root),
         "python": platform.python_version(),

@@ -103,6 +103,11 @@ setup:
   returned: success
   type: dict
   sample: {}
+openshift_ipsec:
+  description: Whether an OpenShift 4 cluster has IPsec of its own on the host, and so certificates in libreswan's NSS database.
+  returned: success
+  type: bool
+  sample: false
 esp:
   description: Whether the kernel can do ESP over IPv4. Null if the host does not show it.
   returned: success

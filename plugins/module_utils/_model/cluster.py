@@ -90,6 +90,8 @@ class Settings:
     cert_validity_days: int
     cert_renew_before_days: int
     exempt_controller: bool
+    certificate_source: str = "ca"
+    crl_strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ class HostFacts:
     """Connection → fingerprint of what it is configured with; None if it was not asked."""
     keys: Mapping[str, str] | None = None
     """Ids → fingerprint of its pre-shared keys; None if it was not asked."""
+    openshift_ipsec: bool = False
+    """Whether OpenShift 4 keeps certificates of its own in the NSS database."""
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any]) -> HostFacts:
@@ -158,6 +162,7 @@ class HostFacts:
             esp6=info["esp6"],
             connections=info.get("connections"),
             keys=info.get("keys"),
+            openshift_ipsec=info.get("openshift_ipsec", False),
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ansible_collections.underlay.ipsec.plugins.module_utils._model.certificates import CA_FILES, check_source
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import (
     Address,
     Cidr,
@@ -24,11 +25,21 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._model.proposals im
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.typed import Spec, did_you_mean, typed
 
 PREFIX = "ipsec_"
-HOST_VARIABLES = frozenset({"ipsec_addresses", "ipsec_nat_addresses", "ipsec_fqdn"})
+HOST_VARIABLES = frozenset(
+    {
+        *("ipsec_addresses", "ipsec_nat_addresses", "ipsec_fqdn"),
+        *("ipsec_pkcs12", "ipsec_pkcs12_password", "ipsec_pkcs12_password_file"),
+    }
+)
 """The variables that may differ between members; all others are the cluster's."""
 
 # ipsec_endpoints has keys in it.
-_SECRETS = frozenset({"ipsec_ca_passphrase", "ipsec_psk_secret", "ipsec_endpoints"})
+_SECRETS = frozenset(
+    {
+        *("ipsec_ca_passphrase", "ipsec_ca_key_passphrase", "ipsec_pkcs12_password"),
+        *("ipsec_psk_secret", "ipsec_endpoints"),
+    }
+)
 _PASSPHRASE_MINIMUM = 8
 # What is derived from it is no stronger than itself: 32 random characters of Base64 are 192 bits.
 _PSK_SECRET_MINIMUM = 32
@@ -346,6 +357,7 @@ def _check_validity(values: Mapping[str, Any], problems: Problems) -> None:
     authority = days("ipsec_ca_validity_days")
     certificate = days("ipsec_cert_validity_days")
     renewal = days("ipsec_cert_renew_before_days")
+    days("ipsec_crl_validity_days")
     if authority and certificate and certificate > authority:
         problems.add(
             f"a certificate of {certificate} days would outlive its CA of {authority} days",
@@ -364,7 +376,7 @@ def _check_cluster_values(values: Mapping[str, Any], hosts: Sequence[Host], prob
     for name, esp in (("ipsec_ike", False), ("ipsec_esp", True)):
         _check_proposals(values[name], name, problems, esp=esp)
     _check_validity(values, problems)
-    for name in ("ipsec_ca_dir", "ipsec_report_dir"):
+    for name in ("ipsec_ca_dir", "ipsec_report_dir", "ipsec_signing_dir"):
         if values[name] is not None and not values[name].strip():
             problems.add("it is empty", "Set it to a directory on the controller", variable=name)
     if values["ipsec_verify_timeout"] is not None and not 1 <= values["ipsec_verify_timeout"] <= 3600:
@@ -374,10 +386,13 @@ def _check_cluster_values(values: Mapping[str, Any], hosts: Sequence[Host], prob
             variable="ipsec_verify_timeout",
         )
     _check_secrets(values, hosts, problems)
+    if values["ipsec_auth"] == "certificate":
+        check_source(values, hosts, problems)
 
 
 def _check_secrets(values: Mapping[str, Any], hosts: Sequence[Host], problems: Problems) -> None:
     psk = values["ipsec_auth"] == "psk"
+    own_ca = not psk and values["ipsec_certificate_source"] == "ca"
     if psk and values["ipsec_topology"] == "opportunistic":
         problems.add(
             "'psk' needs a key for each pair, and opportunistic connections do not know their peers: "
@@ -386,7 +401,7 @@ def _check_secrets(values: Mapping[str, Any], hosts: Sequence[Host], problems: P
             variable="ipsec_auth",
         )
     for name, minimum, needed, purpose in (
-        ("ipsec_ca_passphrase", _PASSPHRASE_MINIMUM, not psk, "the CA's key is encrypted with it"),
+        ("ipsec_ca_passphrase", _PASSPHRASE_MINIMUM, own_ca, "the CA's key is encrypted with it"),
         ("ipsec_psk_secret", _PSK_SECRET_MINIMUM, psk, "the keys of all pairs are derived from it"),
     ):
         secret = values[name]
@@ -414,6 +429,12 @@ class Cluster:
     """What networks that do not say otherwise have."""
     endpoints: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
     """The typed value of ipsec_endpoints, see `endpoints.read_endpoints`."""
+    auth: str | None = None
+    """None if it is wrong."""
+    certificate_source: str | None = None
+    """None if it is wrong."""
+    certificate_files: Mapping[str, str] = field(default_factory=dict)
+    """Variable → path on the controller, of `certificates.CA_FILES`."""
     psk_secret: str | None = field(default=None, repr=False)
     """What the keys of pairs are derived from; it is not for the plan."""
 
@@ -444,6 +465,8 @@ def read_cluster(hosts: Sequence[Host], group: str, specs: Mapping[str, Spec], p
             cert_validity_days=values["ipsec_cert_validity_days"],
             cert_renew_before_days=values["ipsec_cert_renew_before_days"],
             exempt_controller=values["ipsec_exempt_controller"],
+            certificate_source=values["ipsec_certificate_source"],
+            crl_strict=values["ipsec_crl_strict"],
         )
     return Cluster(
         settings,
@@ -451,6 +474,9 @@ def read_cluster(hosts: Sequence[Host], group: str, specs: Mapping[str, Spec], p
         exceptions,
         encapsulation,
         endpoints=values["ipsec_endpoints"] or (),
+        auth=values["ipsec_auth"],
+        certificate_source=values["ipsec_certificate_source"],
+        certificate_files={name: values[name] for name in CA_FILES if values[name]},
         psk_secret=values["ipsec_psk_secret"],
     )
 

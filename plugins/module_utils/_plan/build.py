@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
@@ -25,6 +26,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster impo
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.endpoints import Endpoint, read_endpoints
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.typed import Spec
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.variables import (
+    Cluster,
     check_names,
     read_addresses,
     read_cluster,
@@ -32,12 +34,22 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._model.variables im
     some,
     with_exceptions,
 )
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.bundle import Bundle
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.addresses import (
     check_unique,
     default_networks,
     literal_address,
     member_addresses,
     stray,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._plan.certificates import (
+    Read,
+    check_authorities,
+    kind_of,
+    read_bundles,
+    read_file,
+    read_files,
+    subject_of,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.endpoints import (
     authorities_of,
@@ -114,6 +126,13 @@ def _document(
             for name, member in members.items()
         },
         "endpoints": endpoints_document(endpoints),
+        "certificates": {
+            "source": settings.certificate_source,
+            "renew_before_days": settings.cert_renew_before_days,
+            "crl_strict": settings.crl_strict,
+        }
+        if settings.auth == "certificate"
+        else None,
     }
     digest = hashlib.sha256(json.dumps(state, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     return {**state, "digest": digest, "warnings": list(warnings)}
@@ -126,6 +145,7 @@ def _slice(
     host: Host,
     taken: frozenset[Any],
     endpoints: Sequence[Endpoint],
+    bundle: Bundle | None,
 ) -> dict[str, Any]:
     controller = host.facts.controller_address if host.facts and settings.exempt_controller else None
     if controller in taken:
@@ -161,10 +181,12 @@ def _slice(
         "state": "present",
         "certificate": {
             "nickname": nickname,
-            "subject": {"CN": member.fqdn, "O": _ORGANIZATION},
+            "source": settings.certificate_source,
+            "subject": subject_of(bundle) if bundle else {"CN": member.fqdn, "O": _ORGANIZATION},
             "dns": [member.fqdn],
             "ip": [str(network["address"]) for network in on_networks],
-            "key_type": settings.key_type,
+            "fingerprint": bundle.fingerprint if bundle else None,
+            "key_type": bundle.key_type if bundle else settings.key_type,
             "validity_days": settings.cert_validity_days,
             "renew_before_days": settings.cert_renew_before_days,
         }
@@ -188,7 +210,7 @@ def _slice(
 def _authby(settings: Settings) -> str:
     if settings.auth == "psk":
         return "secret"
-    return "ecdsa" if settings.key_type.startswith("ecdsa") else "rsa-sha2"
+    return "ecdsa" if kind_of(settings.key_type) == "ecdsa" else "rsa-sha2"
 
 
 def _member_addresses(
@@ -271,11 +293,14 @@ def make_plan(
     *,
     play_hosts: Sequence[str] = (),
     check_mode: bool = False,
+    read: Read = read_file,
+    now: datetime | None = None,
 ) -> Plan:
     """Return the plan for *hosts*, the members of the inventory's *group*.
 
     *specs* are the options of the role plan's argument specification; *play_hosts* the
-    hosts that this run works on, each of which must have facts.
+    hosts that this run works on, each of which must have facts; *read* returns the content of
+    files on the controller; *now* is an aware datetime, by default that of the controller.
 
     Raises ProblemsError with all problems that there are.
     """
@@ -323,35 +348,71 @@ def make_plan(
                 problems=problems,
                 warnings=warnings,
             )
-    if cluster.settings is not None and cluster.settings.exempt_controller:
+    settings = cluster.settings
+    if settings is not None and settings.exempt_controller:
         _check_controller(hosts, networks or (), problems)
+    time = now or datetime.now(timezone.utc)
+    bundles = _bundles(hosts, cluster, fqdns, specs, read, time, problems, warnings)
+    if settings is not None and bundles:
+        # The kind of keys is the same in all bundles; the type is each one's own.
+        settings = replace(settings, key_type=next(iter(bundles.values())).key_type)
     endpoints: tuple[Endpoint, ...] = ()
     if networks is not None:
         known = [Member(name, fqdns.get(name, ""), addresses.get(name, {})) for name in sorted(names)]
-        endpoints = read_endpoints(cluster.endpoints, cluster.settings, networks, known, problems)
-    if cluster.settings is not None and cluster.settings.exempt_controller:
+        endpoints = read_endpoints(cluster.endpoints, settings, networks, known, problems)
+    if settings is not None and settings.exempt_controller:
         _check_controller_is_no_endpoint(hosts, endpoints, problems)
-    if problems or cluster.settings is None or networks is None:
+    if problems or settings is None or networks is None:
         raise ProblemsError(problems)
 
     members = {name: Member(name, fqdns[name], addresses[name], nat.get(name, {})) for name in sorted(names)}
     for network in networks:
         warnings += member_warnings(network, list(members.values()))
-    if cluster.settings.enforcement == "private" and cluster.settings.topology == "opportunistic":
-        warnings += gateway_warnings(hosts, members, networks, cluster.settings.exempt_controller)
-    if cluster.settings.exempt_controller:
+    if settings.enforcement == "private" and settings.topology == "opportunistic":
+        warnings += gateway_warnings(hosts, members, networks, settings.exempt_controller)
+    if settings.exempt_controller:
         warnings += controller_warnings(hosts, members)
     taken = frozenset(address for member in members.values() for address in member.addresses.values())
     plan = Plan(
-        _document(cluster.settings, networks, members, endpoints, warnings),
+        _document(settings, networks, members, endpoints, warnings),
         {
-            host.name: _slice(cluster.settings, networks, members[host.name], host, taken, endpoints)
+            host.name: _slice(
+                settings, networks, members[host.name], host, taken, endpoints, bundles.get(host.name)
+            )
             for host in hosts
             if host.facts is not None
         },
     )
     _check_limit(plan, hosts, play_hosts, cluster.psk_secret)
     return plan
+
+
+def _bundles(
+    hosts: Sequence[Host],
+    cluster: Cluster,
+    fqdns: Mapping[str, str],
+    specs: Mapping[str, Spec],
+    read: Read,
+    now: datetime,
+    problems: Problems,
+    warnings: list[str],
+) -> dict[str, Bundle]:
+    """Return each member's bundle if certificates come in bundles, and find problems with the files that they come from."""
+    if cluster.auth != "certificate":
+        return {}
+    contents = read_files(cluster.certificate_files, read, problems)
+    authorities = None
+    if cluster.certificate_source in ("pkcs12", "external"):
+        path = cluster.certificate_files.get("ipsec_ca_certificate", "")
+        authorities = check_authorities(contents, path, now, problems)
+    if cluster.certificate_source == "pkcs12":
+        return read_bundles(hosts, fqdns, specs, authorities, read, now, problems)
+    idle = [host.name for host in hosts if host.variables.get("ipsec_pkcs12")]
+    if idle:
+        warnings.append(
+            f"ipsec_pkcs12 of {some(idle)} has no effect, because ipsec_certificate_source is not pkcs12"
+        )
+    return {}
 
 
 def _check_limit(plan: Plan, hosts: Sequence[Host], play_hosts: Sequence[str], secret: str | None) -> None:

@@ -296,8 +296,19 @@ def test_inspect(tmp_path: Path) -> None:
     assert all(free > 0 for free in info["free_bytes"].values())
     assert info["libreswan"]["installed"] == "5.2"
     assert info["esp"] is True
+    assert info["openshift_ipsec"] is False
     assert info["boot_id"] == "5f2b8a4c"
     assert json.loads(json.dumps(info)) == info
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("openshift.conf", True), ("cno.conf", True), ("openshift-cluster.conf", False)]
+)
+def test_openshift_with_ipsec_of_its_own(name: str, expected: bool, tmp_path: Path) -> None:
+    root = fake_root(tmp_path)
+    (root / "etc/ipsec.d").mkdir()
+    (root / "etc/ipsec.d" / name).touch()
+    assert inspect(root, {"ip -j address": "[]"})["openshift_ipsec"] is expected
 
 
 @pytest.mark.parametrize(

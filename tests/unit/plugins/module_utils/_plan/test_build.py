@@ -578,6 +578,7 @@ def test_document() -> None:
             for number in (1, 2, 3)
         },
         "endpoints": [],
+        "certificates": {"source": "ca", "renew_before_days": 183, "crl_strict": False},
         "warnings": [],
     }
     assert len(document["digest"]) == 64
@@ -594,9 +595,11 @@ def test_slice() -> None:
         "state": "present",
         "certificate": {
             "nickname": "underlay-h1",
+            "source": "ca",
             "subject": {"CN": "h1.example", "O": "underlay.ipsec"},
             "dns": ["h1.example"],
             "ip": ["10.88.0.1"],
+            "fingerprint": None,
             "key_type": "rsa-3072",
             "validity_days": 1825,
             "renew_before_days": 183,
