@@ -107,9 +107,10 @@ def read_bundle_files(host: Host, specs: Mapping[str, Spec], problems: Problems)
     }
     if len(problems) > before:
         return None
-    path, password = values.get("ipsec_pkcs12"), values.get("ipsec_pkcs12_password")
-    password_file = values.get("ipsec_pkcs12_password_file") or None
-    if not path:
+    path: str | None = values.get("ipsec_pkcs12") or None
+    password: str | None = values.get("ipsec_pkcs12_password")
+    password_file: str | None = values.get("ipsec_pkcs12_password_file") or None
+    if path is None:
         problems.add(
             "it is not set, and ipsec_certificate_source is pkcs12",
             "Set it to the host's bundle, a file on the controller",
@@ -130,4 +131,6 @@ def read_bundle_files(host: Host, specs: Mapping[str, Spec], problems: Problems)
             variable="ipsec_pkcs12_password",
             host=host.name,
         )
-    return None if len(problems) > before else BundleFiles(path, password, password_file)
+    if path is None or len(problems) > before:
+        return None
+    return BundleFiles(path, password, password_file)

@@ -15,7 +15,9 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._plan.build import 
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.certificates import read_file
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._pki import cas
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from .test_build import MESH_PSK, SPECS, facts, host
 
@@ -235,11 +237,11 @@ def test_names_that_openshift_reserves(openshift: bool, count: int, monkeypatch:
     ]
 
 
-def reserved(common_name: str) -> Any:
+def reserved(common_name: str) -> x509.Certificate:
     """Return a certificate for h1 under another common name."""
     names = pki.alternative_names(["h1"], [])
     found = pki.leaf(pki.name(common_name), names, pki.key(1), SUB.authority)
-    return cas.x509.load_der_x509_certificate(found.encoded)
+    return x509.load_der_x509_certificate(found.encoded)
 
 
 def test_all_problems_at_once() -> None:
@@ -270,19 +272,18 @@ def test_slice_with_a_bundle() -> None:
         "validity_days": 1825,
         "renew_before_days": 183,
     }
-    leaf = cas.x509.load_pem_x509_certificates(plan_leaf("/p/h1.p12"))[0]
-    assert first["fingerprint"] == leaf.fingerprint(hashes.SHA256()).hex()
+    assert first["fingerprint"] == certificate_in("/p/h1.p12").fingerprint(hashes.SHA256()).hex()
     # Types differ, kinds do not.
     assert second["key_type"] == "ecdsa-p256"
     assert {made.slices[name]["libreswan"]["authby"] for name in ("h1", "h2")} == {"ecdsa"}
     assert made.document["certificates"]["source"] == "pkcs12"
 
 
-def plan_leaf(path: str) -> bytes:
+def certificate_in(path: str) -> x509.Certificate:
     """Return the certificate in a bundle."""
-    found = cas.pkcs12.load_key_and_certificates(FILES[path], cas.PASSWORD.encode())[1]
+    found = pkcs12.load_key_and_certificates(FILES[path], cas.PASSWORD.encode())[1]
     assert found is not None
-    return cas.pem(found)
+    return found
 
 
 def test_authentication_follows_the_bundles() -> None:
