@@ -17,7 +17,7 @@ description:
 author:
   - underlay.ipsec contributors (@underlay-ipsec)
 requirements:
-  - certutil (package C(libnss3-tools) or C(nss-tools)) on the host
+  - certutil and crlutil (package C(libnss3-tools) or C(nss-tools)) on the host
 extends_documentation_fragment:
   - underlay.ipsec.attributes
 attributes:
@@ -44,18 +44,30 @@ options:
     description: The certificate in PEM.
     type: str
   ca_certificate:
-    description: The certificate in PEM of the CA that issued it.
+    description: The certificate in PEM of the CA that has O(ca_nickname).
     type: str
+  authorities:
+    description:
+      - Other CA certificates in PEM, above all the issuers of O(ca_certificate), that the certificate is verified with. They
+        are filed as M(underlay.ipsec.nss_request) does; none is deleted.
+    type: list
+    elements: str
+    default: []
   ca_nickname:
     description: The nickname in NSS of the CA certificate.
     type: str
     default: underlay-ca
   remove_ca:
-    description: With O(state=absent), delete the CA certificate too, and those that are trusted for endpoints.
+    description: With O(state=absent), delete the CA certificate too, with all others that were filed beside it.
     type: bool
     default: false
   nss_dir:
     description: The directory of the NSS database. By default that of the installed libreswan.
+    type: path
+  metrics_dir:
+    description:
+      - The directory that the textfile collector of Prometheus's node exporter reads, where C(underlay_ipsec.prom) says when
+        certificates and revocation lists expire. Nothing is written where it does not exist.
     type: path
 seealso:
   - module: underlay.ipsec.nss_request
@@ -102,10 +114,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import problem_from_os
-from ansible_collections.underlay.ipsec.plugins.module_utils._nss import member
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss import authorities, member, metrics
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
     CertutilDatabase,
-    Content,
     MemoryDatabase,
     default_directory,
     describe,
@@ -127,8 +138,10 @@ def argument_spec() -> dict[str, Any]:
         "certificate": {"type": "str"},
         "ca_certificate": {"type": "str"},
         "ca_nickname": {"type": "str", "default": "underlay-ca"},
+        "authorities": {"type": "list", "elements": "str", "default": []},
         "remove_ca": {"type": "bool", "default": False},
         "nss_dir": {"type": "path"},
+        "metrics_dir": {"type": "path"},
     }
 
 
@@ -148,35 +161,44 @@ def main() -> None:
 
 
 def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
-    nickname, ca_nickname = params["nickname"], params["ca_nickname"]
+    nickname, ca_nickname, metrics_dir = params["nickname"], params["ca_nickname"], params["metrics_dir"]
     present = params["state"] == "present"
     certificate: Certificate | None = certificate_from_pem(params["certificate"]) if present else None
+    cas = [certificate_from_pem(text) for text in params["authorities"]]
     real = CertutilDatabase(host_runner(), params["nss_dir"] or default_directory())
     rotated = False
     with real.opened(create=False) as exists:
-        before = real.content() if exists else Content()
+        before = MemoryDatabase.of(real) if exists else MemoryDatabase()
         db = MemoryDatabase.of(before) if check or not exists else real
         record = PendingFile(real.directory)
         if certificate:
             if check and not exists:
                 # The key would be there once the host had a database.
                 db = MemoryDatabase(keys={certificate.public_key.key_id})
-            authority = certificate_from_pem(params["ca_certificate"])
-            rotated = member.install(
-                db, nickname, certificate, authority, ca_nickname, datetime.now(timezone.utc)
-            )
+            first = certificate_from_pem(params["ca_certificate"])
+            authorities.ensure(db, first, cas, ca_nickname, exact=False)
+            cas = [first, *cas]
+            rotated = member.install(db, nickname, certificate, cas, datetime.now(timezone.utc))
         else:
             member.uninstall(db, nickname, ca_nickname if params["remove_ca"] else None)
         forgotten = member.forget_request(db, record, certificate, dry=check)
-        after = db.content()
-    shown = (nickname, ca_nickname)
+        after = MemoryDatabase.of(db)
+    listed = authorities.nicknames(after, cas, ca_nickname)
+    if certificate:
+        measured = metrics.write(metrics_dir, metrics.render(after, nickname, listed), dry=check)
+    else:
+        measured = metrics.delete(metrics_dir, dry=check)
+    shown = tuple(dict.fromkeys([nickname, *authorities.nicknames(before, cas, ca_nickname), *listed]))
     return {
-        "changed": forgotten or after != before,
+        "changed": forgotten or measured or after != before,
         "fingerprint": certificate.fingerprint if certificate else None,
         "serial": f"{certificate.serial:x}" if certificate else None,
         "not_after": iso(certificate.not_after) if certificate else None,
         "rotated": rotated,
-        "diff": {"before": describe(before, shown), "after": describe(after, shown)},
+        "diff": {
+            "before": describe(before.content(), shown, before.crls()),
+            "after": describe(after.content(), shown, after.crls()),
+        },
     }
 
 

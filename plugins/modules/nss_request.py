@@ -13,13 +13,13 @@ description:
     the given CA, not expired and not due for renewal.
   - If it does not, generates a key inside the database and returns a certificate signing request. The key never leaves
     the database. The request of an interrupted run is taken up again, so that no key is left over.
-  - Puts right on the way what needs no new certificate, which is the CA certificate and its trust flags, the trust flags
-    of the host's certificate, an interrupted replacement, and the mode of the database's files.
+  - Puts right on the way what needs no new certificate, which is the CA certificates with their trust flags and revocation
+    lists, the trust flags of the host's certificate, an interrupted replacement, and the mode of the database's files.
   - Creates the database if there is none.
 author:
   - underlay.ipsec contributors (@underlay-ipsec)
 requirements:
-  - certutil (package C(libnss3-tools) or C(nss-tools)) on the host
+  - certutil and crlutil (package C(libnss3-tools) or C(nss-tools)) on the host
 extends_documentation_fragment:
   - underlay.ipsec.attributes
 attributes:
@@ -58,10 +58,24 @@ options:
         type: list
         elements: str
         required: true
-      key_type:
-        description: The kind of key.
+      source:
+        description:
+          - Where certificates come from.
+          - V(ca) is the collection's own CA.
+          - With V(pkcs12) no key is generated and RV(csr) is null. M(underlay.ipsec.nss_pkcs12) imports both.
+          - With V(external) the certificate may have names besides O(certificate.dns) and O(certificate.ip), any subject, and
+            any of the given CAs as its issuer.
         type: str
-        choices: [ecdsa-p256, ecdsa-p384, rsa-3072, rsa-4096]
+        choices: [ca, pkcs12, external]
+        default: ca
+      fingerprint:
+        description: SHA-256 of the certificate that is wanted, hexadecimal, with O(certificate.source=pkcs12).
+        type: str
+      key_type:
+        description:
+          - The kind of key, one of V(ecdsa-p256), V(ecdsa-p384), V(rsa-3072) and V(rsa-4096). Of no consequence with
+            O(certificate.source=pkcs12).
+        type: str
         required: true
       validity_days:
         description: For how long the CA issues it. Of no consequence on the host.
@@ -79,16 +93,28 @@ options:
     default: underlay-ca
   authorities:
     description:
-      - The CA certificates in PEM that are trusted besides, for endpoints. Their nicknames begin with O(ca_nickname) and a
-        plus sign; others with such a nickname are deleted.
+      - The other CA certificates in PEM, which are the issuers of O(ca_certificate), those of endpoints, and the next or old CA
+        while a rollover is on. Roots are trusted, intermediates are trusted as far as their roots are.
+      - Their nicknames begin with O(ca_nickname) and a plus sign; others with such a nickname are deleted. Where another
+        one becomes O(ca_certificate), the nicknames are swapped, and both stay trusted meanwhile.
+    type: list
+    elements: str
+    default: []
+  crls:
+    description: The certificate revocation lists in PEM of these CAs. Other lists of theirs are deleted.
     type: list
     elements: str
     default: []
   nss_dir:
     description: The directory of the NSS database. By default that of the installed libreswan.
     type: path
+  metrics_dir:
+    description:
+      - The directory that the textfile collector of Prometheus's node exporter reads, where C(underlay_ipsec.prom) says when
+        certificates and revocation lists expire. Nothing is written where it does not exist.
+    type: path
   force:
-    description: Ask for a new certificate even if the present one serves.
+    description: Ask for a new certificate even if the present one serves. Of no consequence with O(certificate.source=pkcs12).
     type: bool
     default: false
 seealso:
@@ -126,9 +152,18 @@ reason:
   type: str
   sample: names changed
 csr:
-  description: The certificate signing request in PEM; null if RV(state=valid), and in check mode.
+  description:
+    - The certificate signing request in PEM; null if RV(state=valid), in check mode, and with O(certificate.source=pkcs12).
   returned: success
   type: str
+certificate:
+  description: The present certificate in PEM; null if RV(state=requested).
+  returned: success
+  type: str
+trust_changed:
+  description: Whether a CA, its trust or its revocation list changed, which libreswan may still hold in memory.
+  returned: success
+  type: bool
 fingerprint:
   description: SHA-256 of the present certificate, hexadecimal; null if RV(state=requested).
   returned: success
@@ -150,17 +185,19 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import problem_from_os
-from ansible_collections.underlay.ipsec.plugins.module_utils._nss import member
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss import authorities, member, metrics
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
     CertutilDatabase,
-    Content,
     MemoryDatabase,
     default_directory,
     describe,
     iso,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.pending import PendingFile
-from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import certificate_from_pem
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
+    certificate_from_pem,
+    revocation_list_from_pem,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
 
 
@@ -171,12 +208,9 @@ def argument_spec() -> dict[str, Any]:
         "subject": {"type": "dict", "required": True},
         "dns": {"type": "list", "elements": "str", "required": True},
         "ip": {"type": "list", "elements": "str", "required": True},
-        "key_type": {
-            "type": "str",
-            "choices": ["ecdsa-p256", "ecdsa-p384", "rsa-3072", "rsa-4096"],
-            "required": True,
-            "no_log": False,
-        },
+        "source": {"type": "str", "choices": ["ca", "pkcs12", "external"], "default": "ca"},
+        "fingerprint": {"type": "str"},
+        "key_type": {"type": "str", "required": True, "no_log": False},
         "validity_days": {"type": "int"},
         "renew_before_days": {"type": "int", "required": True},
     }
@@ -185,7 +219,9 @@ def argument_spec() -> dict[str, Any]:
         "ca_certificate": {"type": "str"},
         "ca_nickname": {"type": "str", "default": "underlay-ca"},
         "authorities": {"type": "list", "elements": "str", "default": []},
+        "crls": {"type": "list", "elements": "str", "default": []},
         "nss_dir": {"type": "path"},
+        "metrics_dir": {"type": "path"},
         "force": {"type": "bool", "default": False},
     }
 
@@ -206,61 +242,70 @@ def main() -> None:
 def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     now = datetime.now(timezone.utc)
     wanted = member.Wanted.from_slice(params["certificate"])
-    pem = params["ca_certificate"]
-    authority = certificate_from_pem(pem) if pem else None
+    pem, ca_nickname = params["ca_certificate"], params["ca_nickname"]
+    first = certificate_from_pem(pem) if pem else None
     others = [certificate_from_pem(text) for text in params["authorities"]]
+    crls = [revocation_list_from_pem(text) for text in params["crls"]]
+    cas = [first, *others] if first else others
     real = CertutilDatabase(host_runner(), params["nss_dir"] or default_directory())
     with real.opened(create=not check) as existed:
-        before = real.content() if existed else Content()
+        before = MemoryDatabase.of(real) if existed else MemoryDatabase()
+        was_trusted = authorities.trusted(before, cas, ca_nickname)
         db = MemoryDatabase.of(before) if check else real
         record = PendingFile(real.directory)
         secured = real.secure(dry=check) if existed else []
         reason: str | None = "there is no CA yet"
-        if authority:
-            member.repair(db, wanted, authority, params["ca_nickname"], now)
-            member.trust_others(db, others, params["ca_nickname"])
-            after = db.content()
-            reason = member.fault(after, wanted.nickname, wanted, authority, now)
-            if reason is None and params["force"]:
+        if first:
+            issuers = cas if wanted.source == "external" else [first]
+            authorities.ensure(db, first, others, ca_nickname)
+            authorities.ensure_crls(db, crls, cas, ca_nickname)
+            member.repair(db, wanted, issuers, now)
+            reason = member.fault(db.content(), wanted.nickname, wanted, issuers, now)
+            if reason is None and params["force"] and wanted.source != "pkcs12":
                 reason = "forced"
             if reason is None:
                 # What check mode only imagines, NSS cannot be asked about.
-                refusal = (real if after == before else db).refusal(wanted.nickname)
+                imagined = db is not real and (db.content(), db.crls()) != (before.content(), before.crls())
+                refusal = (db if imagined else real).refusal(wanted.nickname)
                 reason = f"NSS does not accept it: {refusal}" if refusal else None
         csr = None
         forgotten = False
-        if reason is None:
+        if reason is None or wanted.source == "pkcs12":
             forgotten = member.forget_request(db, record, dry=check)
         elif not check:
             csr = member.ensure_request(real, record, wanted).pem
-        after = db.content()
-    listed = {entry.nickname for content in (before, after) for entry in content.entries}
-    shown = (
-        wanted.nickname,
-        params["ca_nickname"],
-        *sorted(name for name in listed if name.startswith(f"{params['ca_nickname']}+")),
-    )
-    foretold: dict[str, Any] = describe(after, shown)
-    if reason is not None:
+        after = MemoryDatabase.of(db)
+        listed = authorities.nicknames(after, cas, ca_nickname)
+        measured = metrics.write(
+            params["metrics_dir"], metrics.render(after, wanted.nickname, listed), dry=check
+        )
+    content = after.content()
+    shown = tuple(dict.fromkeys([wanted.nickname, *authorities.nicknames(before, cas, ca_nickname), *listed]))
+    foretold: dict[str, Any] = describe(content, shown, after.crls())
+    if reason is not None and wanted.source == "pkcs12":
+        foretold["bundle"] = {"reason": reason, "fingerprint": wanted.fingerprint}
+    elif reason is not None:
         foretold["request"] = {
             "reason": reason,
-            "subject": member.next_subject(after, wanted),
+            "subject": member.next_subject(content, wanted),
             "names": wanted.names.as_list(),
             "key_type": wanted.key_type,
         }
     if secured:
         foretold["mode 0600"] = secured
-    entry = after.entry(wanted.nickname) if reason is None else None
+    entry = content.entry(wanted.nickname) if reason is None else None
     certificate = entry.certificates[0] if entry else None
     return {
-        "changed": bool(reason or secured or forgotten or after != before),
+        "changed": bool(reason or secured or forgotten or measured or after != before),
         "state": "valid" if reason is None else "requested",
         "reason": reason,
         "csr": csr,
+        "certificate": certificate.pem if certificate else None,
         "fingerprint": certificate.fingerprint if certificate else None,
         "serial": f"{certificate.serial:x}" if certificate else None,
         "not_after": iso(certificate.not_after) if certificate else None,
-        "diff": {"before": describe(before, shown), "after": foretold},
+        "trust_changed": authorities.trusted(after, cas, ca_nickname) != was_trusted,
+        "diff": {"before": describe(before.content(), shown, before.crls()), "after": foretold},
     }
 
 

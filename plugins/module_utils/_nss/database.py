@@ -13,10 +13,10 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Protocol
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
@@ -28,6 +28,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
     Certificate,
     Names,
     Request,
+    RevocationList,
     certificates_from_pem,
     request_from_pem,
 )
@@ -41,6 +42,9 @@ _SPACE_BYTES = 256 * 1024  # what SQLite may need beside the database while it w
 
 _KEY_LINE = re.compile(r"^<\s*\d+>\s+\w+\s+(?P<id>[0-9a-f]+)\s")
 _TRUST_LINE = re.compile(r"^(?P<nickname>\S.*?)\s+(?P<trust>[pPcCTuwgG]*,[pPcCTuwgG]*,[pPcCTuwgG]*)\s*$")
+_CRL_LINE = re.compile(r"^(?P<issuer>\S.*?)\s+CRL\s*$")
+_CRL_TIME = re.compile(r"^ *(?P<which>This|Next) Update: (?P<time>.*\S)", re.MULTILINE)
+_CRL_ENTRY = re.compile(r"^ *Entry \d+ ", re.MULTILINE)
 
 _KEY_OPTIONS = {
     "ecdsa-p256": ("-k", "ec", "-q", "nistp256", "-Z", "SHA256"),
@@ -83,6 +87,21 @@ class Content:
         return self.keys - {c.public_key.key_id for entry in self.entries for c in entry.certificates}
 
 
+@dataclass(frozen=True)
+class ListedCrl:
+    """What NSS tells of a revocation list, enough to tell two of one CA apart. Times are in UTC."""
+
+    this_update: datetime
+    next_update: datetime | None
+    revoked: int
+    """How many certificates it revokes."""
+
+    @classmethod
+    def of(cls, crl: RevocationList) -> ListedCrl:
+        """Return what NSS will tell of *crl*."""
+        return cls(crl.this_update, crl.next_update, len(crl.revoked))
+
+
 class Database(Protocol):
     """What the collection does to an NSS database. Failures are `CommandError`."""
 
@@ -104,6 +123,15 @@ class Database(Protocol):
     def delete_key(self, key_id: str) -> None:
         """Delete a private key; its certificate stays."""
 
+    def crls(self) -> Mapping[str, ListedCrl]:
+        """Return the revocation lists by the nickname of the CA that issued them."""
+
+    def add_crl(self, crl: RevocationList) -> None:
+        """Add a revocation list in the place of an older one; its CA must be there."""
+
+    def delete_crl(self, nickname: str) -> None:
+        """Delete the revocation list of the CA with *nickname*."""
+
     def refusal(self, nickname: str) -> str | None:
         """Return why NSS would not accept the certificate for IPsec; None if it would."""
 
@@ -114,11 +142,19 @@ class MemoryDatabase:
 
     entries: list[Entry] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
+    lists: dict[bytes, ListedCrl] = field(default_factory=dict)
+    """The revocation lists, as NSS has them: by the name of the issuer."""
 
     @classmethod
-    def of(cls, content: Content) -> MemoryDatabase:
-        """Return a database that starts with *content*."""
-        return cls(list(content.entries), set(content.keys))
+    def of(cls, db: Database) -> MemoryDatabase:
+        """Return a database that starts with what *db* holds."""
+        content, crls = db.content(), db.crls()
+        lists = {
+            entry.certificates[0].subject_name: crls[entry.nickname]
+            for entry in content.entries
+            if entry.nickname in crls
+        }
+        return cls(list(content.entries), set(content.keys), lists)
 
     def content(self) -> Content:
         """See `Database`."""
@@ -148,6 +184,24 @@ class MemoryDatabase:
         """See `Database`."""
         self.keys.discard(key_id)
 
+    def crls(self) -> Mapping[str, ListedCrl]:
+        """See `Database`."""
+        return {
+            entry.nickname: self.lists[entry.certificates[0].subject_name]
+            for entry in self.entries
+            if entry.certificates[0].subject_name in self.lists
+        }
+
+    def add_crl(self, crl: RevocationList) -> None:
+        """See `Database`."""
+        self.lists[crl.issuer_name] = ListedCrl.of(crl)
+
+    def delete_crl(self, nickname: str) -> None:
+        """See `Database`."""
+        for entry in self.entries:
+            if entry.nickname == nickname:
+                self.lists.pop(entry.certificates[0].subject_name, None)
+
     def refusal(self, nickname: str) -> str | None:
         """See `Database`: what does not exist is refused by nobody."""
         return None
@@ -162,12 +216,13 @@ class MemoryDatabase:
 
 
 class CertutilDatabase:
-    """The real database in *directory*, through certutil."""
+    """The real database in *directory*, through certutil and crlutil."""
 
     def __init__(self, run: Runner, directory: str) -> None:
         self._run = run
         self.directory = directory
         self._content: Content | None = None
+        self._crls: dict[str, ListedCrl] | None = None
 
     def exists(self) -> bool:
         """Return whether there is a database in the directory; one half made does not count."""
@@ -204,13 +259,13 @@ class CertutilDatabase:
         """See `Database`; read again only after a change."""
         if self._content is None:
             trust: dict[str, str] = {}
-            for line in self._certutil("-L").splitlines():
+            for line in self._output("-L").splitlines():
                 match = _TRUST_LINE.match(line)
                 if match:
                     trust[match["nickname"]] = match["trust"]
             self._content = Content(
                 tuple(
-                    Entry(nickname, flags, certificates_from_pem(self._certutil("-L", "-a", "-n", nickname)))
+                    Entry(nickname, flags, certificates_from_pem(self._output("-L", "-a", "-n", nickname)))
                     for nickname, flags in trust.items()
                 ),
                 self._keys(),
@@ -236,6 +291,30 @@ class CertutilDatabase:
     def delete_key(self, key_id: str) -> None:
         """See `Database`."""
         self._change("-F", "-k", key_id)
+
+    def crls(self) -> Mapping[str, ListedCrl]:
+        """See `Database`; read again only after a change."""
+        if self._crls is None:
+            listing = self._output("-L", program="crlutil").splitlines()
+            # One whose CA is gone has the CA's name instead, and cannot be asked for.
+            nicknames = {match["issuer"] for match in map(_CRL_LINE.match, listing) if match}
+            self._crls = {
+                entry.nickname: _listed_crl(self._output("-L", "-n", entry.nickname, program="crlutil"))
+                for entry in self.content().entries
+                if entry.nickname in nicknames
+            }
+        return self._crls
+
+    def add_crl(self, crl: RevocationList) -> None:
+        """See `Database`."""
+        with tempfile.NamedTemporaryFile(prefix="underlay-crl-") as file:
+            file.write(crl.encoded)
+            file.flush()
+            self._change("-I", "-i", file.name, program="crlutil")
+
+    def delete_crl(self, nickname: str) -> None:
+        """See `Database`."""
+        self._change("-D", "-n", nickname, program="crlutil")
 
     def refusal(self, nickname: str) -> str | None:
         """See `Database`."""
@@ -265,7 +344,7 @@ class CertutilDatabase:
             self._run(["ipsec", "checknss"], check=False)
         if not self.exists():
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
-            self._certutil("-N", "--empty-password")
+            self._output("-N", "--empty-password")
 
     def _keys(self) -> frozenset[str]:
         done = self._attempt("-K")
@@ -281,12 +360,13 @@ class CertutilDatabase:
             file.flush()
             yield file.name
 
-    def _change(self, *arguments: str, stdin: str | None = None) -> str:
+    def _change(self, *arguments: str, stdin: str | None = None, program: str = "certutil") -> str:
         self._content = None
-        return self._certutil(*arguments, stdin=stdin)
+        self._crls = None
+        return self._output(*arguments, stdin=stdin, program=program)
 
-    def _certutil(self, *arguments: str, stdin: str | None = None) -> str:
-        done = self._attempt(*arguments, stdin=stdin)
+    def _output(self, *arguments: str, stdin: str | None = None, program: str = "certutil") -> str:
+        done = self._attempt(*arguments, stdin=stdin, program=program)
         if done.rc == 0:
             return done.stdout
         problem = self._explain(done)
@@ -310,8 +390,8 @@ class CertutilDatabase:
                 )
         return None
 
-    def _attempt(self, *arguments: str, stdin: str | None = None) -> Completed:
-        argv = ["certutil", *arguments, "-d", f"sql:{self.directory}", "-f", self._password_file()]
+    def _attempt(self, *arguments: str, stdin: str | None = None, program: str = "certutil") -> Completed:
+        argv = [program, *arguments, "-d", f"sql:{self.directory}", "-f", self._password_file()]
         return self._present(self._run(argv, stdin=stdin, check=False))
 
     @staticmethod
@@ -320,7 +400,7 @@ class CertutilDatabase:
             raise ProblemsError(
                 [
                     Problem(
-                        "certutil is not installed",
+                        f"{done.argv[0]} is not installed",
                         "Install libnss3-tools (Debian) or nss-tools (EL); libreswan's package brings it",
                     )
                 ]
@@ -339,6 +419,15 @@ class CertutilDatabase:
         return os.devnull
 
 
+def _listed_crl(text: str) -> ListedCrl:
+    """Return what crlutil prints about a revocation list. It prints times in UTC."""
+    times = {
+        match["which"]: datetime.strptime(match["time"], "%a %b %d %H:%M:%S %Y").replace(tzinfo=timezone.utc)
+        for match in _CRL_TIME.finditer(text)
+    }
+    return ListedCrl(times["This"], times.get("Next"), len(_CRL_ENTRY.findall(text)))
+
+
 def default_directory() -> str:
     """Return where this host's libreswan keeps its database (before 4.0: /etc/ipsec.d)."""
     if not os.path.isdir(DEFAULT_DIRECTORY) and os.path.exists(os.path.join(_OLD_DIRECTORY, "cert9.db")):
@@ -346,7 +435,9 @@ def default_directory() -> str:
     return DEFAULT_DIRECTORY
 
 
-def describe(content: Content, nicknames: Sequence[str]) -> dict[str, object]:
+def describe(
+    content: Content, nicknames: Sequence[str], crls: Mapping[str, ListedCrl] | None = None
+) -> dict[str, object]:
     """Return what a diff shows of *nicknames*: no key, no certificate, only what tells them apart."""
     shown: dict[str, object] = {}
     for nickname in nicknames:
@@ -364,8 +455,17 @@ def describe(content: Content, nicknames: Sequence[str]) -> dict[str, object]:
                     }
                     for certificate in entry.certificates
                 ],
+                **({"crl": _described(crls[nickname])} if crls and nickname in crls else {}),
             }
     return shown
+
+
+def _described(crl: ListedCrl) -> dict[str, object]:
+    return {
+        "this_update": iso(crl.this_update),
+        "next_update": iso(crl.next_update) if crl.next_update else None,
+        "revoked": crl.revoked,
+    }
 
 
 def iso(time: datetime) -> str:

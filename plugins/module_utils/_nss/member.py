@@ -13,12 +13,13 @@ checked, and only then are the nicknames swapped.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss import authorities
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
     CertutilDatabase,
     Content,
@@ -26,9 +27,14 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database impor
     Entry,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.pending import Pending, PendingFile
-from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import Certificate, Names, Request
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.removal import remove
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
+    Certificate,
+    Names,
+    Request,
+    rfc1485,
+)
 
-AUTHORITY_TRUST = "CT,,"
 MEMBER_TRUST = "u,u,u"
 _NO_TRUST = ",,"  # what a certificate is added with: NSS itself adds the u where it has the key
 
@@ -45,6 +51,10 @@ class Wanted:
     names: Names
     key_type: str
     renew_before: timedelta
+    source: str = "ca"
+    """``ca``; ``pkcs12`` (made elsewhere, with its key) or ``external`` (signed elsewhere)."""
+    fingerprint: str | None = None
+    """SHA-256 of the one certificate that is wanted, with ``pkcs12`` only."""
 
     @classmethod
     def from_slice(cls, certificate: dict[str, Any]) -> Wanted:
@@ -55,79 +65,69 @@ class Wanted:
             names=Names.of(certificate["dns"], certificate["ip"]),
             key_type=certificate["key_type"],
             renew_before=timedelta(days=certificate["renew_before_days"]),
+            source=certificate.get("source") or "ca",
+            fingerprint=certificate.get("fingerprint"),
         )
 
 
 def fault(
-    content: Content, nickname: str, wanted: Wanted, authority: Certificate, now: datetime
+    content: Content, nickname: str, wanted: Wanted, issuers: Sequence[Certificate], now: datetime
 ) -> str | None:
-    """Return why what is under *nickname* cannot serve as *wanted*; None if it can."""
+    """Return why what is under *nickname* cannot serve as *wanted*; None if it can.
+
+    *issuers* are the CAs whose certificates are wanted.
+    """
     entry = content.entry(nickname)
     if entry is None:
         return "missing"
     if len(entry.certificates) != 1:
         return "several certificates with one nickname"
     certificate = entry.certificates[0]
-    due = certificate.not_after - wanted.renew_before
     checks = {
         "private key missing": certificate.public_key.key_id not in content.keys,
-        "issued by another CA": not certificate.names_as_issuer(authority),
-        "names changed": certificate.names != wanted.names,
-        "subject changed": _generation(certificate.subject, wanted.subject) is None,
-        "key type changed": certificate.public_key.key_type != wanted.key_type,
+        **_differences(certificate, wanted, issuers, now),
         "not yet valid": now < certificate.not_before,
         "expired": now >= certificate.not_after,
-        # A new one could not outlive the CA either.
-        "expires": now >= due and certificate.not_after < authority.not_after,
     }
     return next((reason for reason, wrong in checks.items() if wrong), None)
 
 
-def repair(
-    db: Database, wanted: Wanted, authority: Certificate, authority_nickname: str, now: datetime
-) -> None:
-    """Put right all that needs no new certificate.
+def _differences(
+    certificate: Certificate, wanted: Wanted, issuers: Sequence[Certificate], now: datetime
+) -> dict[str, bool]:
+    if wanted.source == "pkcs12":
+        return {"another certificate than in the bundle": certificate.fingerprint != wanted.fingerprint}
+    issuer = next((each for each in issuers if certificate.names_as_issuer(each)), None)
+    due = certificate.not_after - wanted.renew_before
+    external = wanted.source == "external"
+    return {
+        "issued by another CA": issuer is None,
+        # Who signs elsewhere may add names, and has rules of his own for the subject.
+        "names changed": (
+            not certificate.names.include(wanted.names) if external else certificate.names != wanted.names
+        ),
+        "subject changed": not external and _generation(certificate.subject, wanted.subject) is None,
+        "key type changed": certificate.public_key.key_type != wanted.key_type,
+        # A new one could not outlive the CA either.
+        "expires": due <= now < certificate.not_after
+        and issuer is not None
+        and certificate.not_after < issuer.not_after,
+    }
 
-    That is the CA and its trust, the end of an interrupted swap, leftovers, and
-    the trust flags of the member's certificate.
+
+def repair(db: Database, wanted: Wanted, issuers: Sequence[Certificate], now: datetime) -> None:
+    """Put right all that needs no new certificate, once the CAs are in the database.
+
+    That is the end of an interrupted swap, leftovers, and the trust flags of the member's certificate.
     """
-    trust_authority(db, authority, authority_nickname)
     content = db.content()
-    if fault(content, wanted.nickname, wanted, authority, now):
+    if fault(content, wanted.nickname, wanted, issuers, now):
         for other in (_staged(wanted.nickname), _old(wanted.nickname)):
-            if not fault(content, other, wanted, authority, now):
+            if not fault(content, other, wanted, issuers, now):
                 _promote(db, other, wanted.nickname)
                 break
     _tidy(db, wanted.nickname)
     _settle_trust(db, wanted.nickname)
-
-
-def trust_authority(db: Database, authority: Certificate, nickname: str) -> None:
-    """Have the CA in the database, trusted to issue certificates, under *nickname* or where it is already."""
-    found = db.content().nickname_of(authority)
-    if found is None:
-        remove(db, nickname)
-        db.add(nickname, authority, AUTHORITY_TRUST)
-        found = db.content().nickname_of(authority)
-        if found != nickname:
-            raise ProblemsError([_misfiled(nickname, found, "the CA's certificate")])
-    entry = db.content().entry(found)
-    if entry and not {"C", "T"} <= set(entry.trust.split(",", maxsplit=1)[0]):
-        db.set_trust(found, AUTHORITY_TRUST)
-
-
-def trust_others(db: Database, authorities: Iterable[Certificate], nickname: str) -> None:
-    """Have exactly *authorities* trusted besides the CA with *nickname*, which comes first in theirs.
-
-    What is in the database under a nickname of somebody else's stays that.
-    """
-    # No member's certificate has a plus sign in its nickname.
-    wanted = {f"{nickname}+{authority.fingerprint[:16]}": authority for authority in authorities}
-    for entry in db.content().entries:
-        if entry.nickname.startswith(f"{nickname}+") and entry.nickname not in wanted:
-            remove(db, entry.nickname)
-    for place, authority in wanted.items():
-        trust_authority(db, authority, place)
 
 
 def ensure_request(db: CertutilDatabase, record: PendingFile, wanted: Wanted) -> Request:
@@ -167,25 +167,31 @@ def forget_request(
 
 
 def install(
-    db: Database,
-    nickname: str,
-    certificate: Certificate,
-    authority: Certificate,
-    authority_nickname: str,
-    now: datetime,
+    db: Database, nickname: str, certificate: Certificate, issuers: Sequence[Certificate], now: datetime
 ) -> bool:
     """Have exactly *certificate*, with its key, under *nickname*; return whether it replaced another.
 
+    *issuers* are the CAs that may have issued it; they are in the database already.
     Raises `ProblemsError` if it cannot serve; what was there before is then still there.
     """
     content = db.content()
-    problems = list(_unfit(content, nickname, certificate, authority, now))
-    if problems:
-        raise ProblemsError(problems)
-    trust_authority(db, authority, authority_nickname)
+    check_fit(content, nickname, certificate, issuers, now)
+    if certificate.public_key.key_id not in content.keys:
+        raise ProblemsError(
+            [
+                Problem(
+                    f"the private key of the certificate for {nickname} is not in this host's NSS database",
+                    "Sign a request that underlay.ipsec.nss_request made on this very host",
+                )
+            ]
+        )
     _tidy(db, nickname, keep=certificate)
     replaces = content.entry(nickname) is not None and not _is_only(content.entry(nickname), certificate)
     place = db.content().nickname_of(certificate)
+    if place is not None and not _is_only(db.content().entry(place), certificate):
+        # A bundle with the subject of the one before it: NSS filed both under one nickname.
+        remove(db, place, keep=certificate)
+        place = None
     added = place is None
     if place is None:
         # With the same subject it cannot stand beside the old one.
@@ -211,8 +217,6 @@ def install(
         )
     if place != nickname:
         _promote(db, place, nickname)
-    elif not _is_only(db.content().entry(nickname), certificate):
-        raise ProblemsError([_misfiled(nickname, nickname, "another certificate with the same subject")])
     return replaces
 
 
@@ -221,51 +225,12 @@ def uninstall(db: Database, nickname: str, authority_nickname: str | None) -> No
     for each in (nickname, _staged(nickname), _old(nickname)):
         remove(db, each)
     if authority_nickname is not None:
-        remove(db, authority_nickname)
-        trust_others(db, (), authority_nickname)
-
-
-def remove(db: Database, nickname: str, keep: Certificate | None = None) -> None:
-    """Delete all certificates under *nickname* and their keys, except keys of *keep* or in use elsewhere.
-
-    ``certutil -F`` reports success where it did nothing, ``-D`` leaves the key: so
-    the key goes by its id, and first, as a key without a certificate is nobody's.
-    """
-    content = db.content()
-    entry = content.entry(nickname)
-    if entry is None:
-        return
-    in_use = {
-        other.public_key.key_id
-        for elsewhere in content.entries
-        for other in elsewhere.certificates
-        if other not in entry.certificates
-    }
-    if keep is not None:
-        in_use.add(keep.public_key.key_id)
-    for key_id in {certificate.public_key.key_id for certificate in entry.certificates} - in_use:
-        if key_id in content.keys:
-            db.delete_key(key_id)
-    for _certificate in entry.certificates:
-        if db.content().entry(nickname):
-            db.delete_certificate(nickname)
+        authorities.remove_all(db, authority_nickname)
 
 
 def next_subject(content: Content, wanted: Wanted) -> dict[str, str]:
     """Return the subject of the next certificate: one that no certificate in the database has."""
     return _with_generation(wanted.subject, _next_generation(content, wanted))
-
-
-def rfc1485(subject: dict[str, str]) -> str:
-    """Return *subject* in the notation that certutil takes."""
-    return ",".join(f"{key}={_quoted(value)}" for key, value in subject.items())
-
-
-def _quoted(value: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9._:/-]+", value):
-        return value
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def _staged(nickname: str) -> str:
@@ -310,23 +275,16 @@ def _certificates(db: Database, nickname: str) -> tuple[Certificate, ...]:
     return entry.certificates if entry else ()
 
 
-def _unfit(
-    content: Content, nickname: str, certificate: Certificate, authority: Certificate, now: datetime
-) -> list[Problem]:
-    """Return what speaks against a certificate before it is in the database."""
+def check_fit(
+    content: Content, nickname: str, certificate: Certificate, issuers: Sequence[Certificate], now: datetime
+) -> None:
+    """Raise `ProblemsError` with all that speaks against a certificate before it is in the database."""
     problems = []
-    if not certificate.names_as_issuer(authority):
+    if not any(certificate.names_as_issuer(issuer) for issuer in issuers):
         problems.append(
             Problem(
                 f"the certificate for {nickname} was not issued by the given CA",
                 "Give the certificate of the CA that signed it",
-            )
-        )
-    if certificate.public_key.key_id not in content.keys:
-        problems.append(
-            Problem(
-                f"the private key of the certificate for {nickname} is not in this host's NSS database",
-                "Sign a request that underlay.ipsec.nss_request made on this very host",
             )
         )
     if not certificate.not_before <= now < certificate.not_after:
@@ -350,7 +308,8 @@ def _unfit(
                 "NSS cannot tell them apart: remove that one, or have a new one signed",
             )
         )
-    return problems
+    if problems:
+        raise ProblemsError(problems)
 
 
 def _misfiled(nickname: str, found: str | None, what: str) -> Problem:

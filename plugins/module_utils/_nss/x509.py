@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the underlay.ipsec contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Certificates and requests as a host reads them, with the standard library only."""
+"""Certificates, requests and revocation lists as a host reads them, with the standard library only."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _PEM = re.compile(r"-----BEGIN (?P<label>[A-Z0-9 ]+)-----(?P<body>.*?)-----END (
 
 
 class CertificateError(IpsecError):
-    """A certificate or request that cannot be read."""
+    """A certificate, request or revocation list that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class Names:
         """Return the names that *dns* and *ip* (as text) stand for."""
         addresses = frozenset(str(ipaddress.ip_address(text)) for text in ip)
         return cls(frozenset(name.lower() for name in dns), addresses)
+
+    def include(self, others: Names) -> bool:
+        """Return whether all of the DNS names and addresses of *others* are among these."""
+        return others.dns <= self.dns and others.ip <= self.ip
 
     def as_list(self) -> list[str]:
         """Return the names as ``dns:…`` and ``ip:…``, sorted."""
@@ -122,6 +126,11 @@ class Certificate:
         """The certificate in PEM."""
         return _to_pem("CERTIFICATE", self.encoded)
 
+    @property
+    def is_root(self) -> bool:
+        """Whether it says that it issued itself."""
+        return self.issuer_name == self.subject_name
+
     def names_as_issuer(self, authority: Certificate) -> bool:
         """Return whether this certificate says that *authority* issued it; NSS checks the signature."""
         if self.issuer_name != authority.subject_name:
@@ -130,6 +139,23 @@ class Certificate:
             None in (self.authority_key_id, authority.subject_key_id)
             or self.authority_key_id == authority.subject_key_id
         )
+
+
+@dataclass(frozen=True)
+class RevocationList:
+    """A certificate revocation list (CRL). Times are in UTC."""
+
+    encoded: bytes
+    issuer_name: bytes
+    this_update: datetime
+    next_update: datetime | None
+    revoked: frozenset[int]
+    """The serial numbers that it revokes."""
+
+    @property
+    def pem(self) -> str:
+        """The list in PEM."""
+        return _to_pem("X509 CRL", self.encoded)
 
 
 def certificate_from_pem(text: str) -> Certificate:
@@ -151,6 +177,14 @@ def request_from_pem(text: str) -> Request:
     if len(found) != 1:
         raise CertificateError(f"expected one certificate request in PEM, found {len(found)}")
     return request_from_der(found[0])
+
+
+def revocation_list_from_pem(text: str) -> RevocationList:
+    """Return the one revocation list that *text* holds; raise `CertificateError` if it is not exactly one."""
+    found = _from_pem(text, "X509 CRL")
+    if len(found) != 1:
+        raise CertificateError(f"expected one revocation list in PEM, found {len(found)}")
+    return revocation_list_from_der(found[0])
 
 
 def certificate_from_der(data: bytes) -> Certificate:
@@ -198,6 +232,42 @@ def request_from_der(data: bytes) -> Request:
         )
     except (der.DerError, ValueError, IndexError) as error:
         raise CertificateError(f"the certificate request cannot be read: {error}") from error
+
+
+def rfc1485(subject: dict[str, str]) -> str:
+    """Return *subject* in the notation of RFC 1485, which certutil takes."""
+    return ",".join(f"{key}={_quoted(value)}" for key, value in subject.items())
+
+
+def revocation_list_from_der(data: bytes) -> RevocationList:
+    """Return the revocation list that *data* is; raise `CertificateError` if it is none."""
+    try:
+        body, _algorithm, _signature = der.read(data).expect(der.SEQUENCE).children()
+        fields = list(body.expect(der.SEQUENCE).children())
+        if fields[0].tag == der.INTEGER:  # version 1 leaves it out
+            del fields[0]
+        _algorithm, issuer, this_update, *rest = fields
+        next_update = None
+        if rest and rest[0].tag in (der.UTC_TIME, der.GENERALIZED_TIME):
+            next_update = rest.pop(0).time()
+        # Without a revoked certificate there is no list of them either.
+        entries = rest[0].children() if rest and rest[0].tag == der.SEQUENCE else ()
+        return RevocationList(
+            encoded=data,
+            issuer_name=issuer.expect(der.SEQUENCE).encoded,
+            this_update=this_update.time(),
+            next_update=next_update,
+            revoked=frozenset(entry.expect(der.SEQUENCE).children()[0].integer() for entry in entries),
+        )
+    except (der.DerError, ValueError, IndexError) as error:
+        raise CertificateError(f"the revocation list cannot be read: {error}") from error
+
+
+def _quoted(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9._:/-]+", value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _from_pem(text: str, *labels: str) -> list[bytes]:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
     Certificate,
+    RevocationList,
     certificate_from_pem,
+    revocation_list_from_pem,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import Authority, certify
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import generate
@@ -124,3 +126,44 @@ def leaf(
 def as_host_sees(ca: Authority) -> Certificate:
     """Return the CA's certificate as a host reads it."""
     return certificate_from_pem(ca.pem)
+
+
+@cache
+def intermediate(number: int = 0) -> Authority:
+    """Return a CA that *authority(number)* issued."""
+    root, own = authority(number), key(2000 + number)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name(f"intermediate {number}"))
+        .issuer_name(root.certificate.subject)
+        .public_key(own.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - DAY)
+        .not_valid_after(NOW + 3000 * DAY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
+        .sign(root.key, hashes.SHA384())
+    )
+    return Authority(certificate, own)
+
+
+def revocation_list(
+    issuer: Authority | None = None,
+    revoked: Sequence[int] = (),
+    starts: datetime = NOW - DAY,
+    days: float = 90,
+) -> RevocationList:
+    """Return a revocation list as a host reads it."""
+    ca = issuer or authority()
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(ca.certificate.subject)
+        .last_update(starts)
+        .next_update(starts + days * DAY)
+        .add_extension(x509.CRLNumber(1), critical=False)
+    )
+    for serial in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(starts)
+        builder = builder.add_revoked_certificate(entry.build())
+    crl = builder.sign(ca.key, hashes.SHA384())
+    return revocation_list_from_pem(crl.public_bytes(serialization.Encoding.PEM).decode())

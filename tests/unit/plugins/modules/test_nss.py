@@ -40,13 +40,20 @@ class Host:
 
     def __init__(self, root: Path) -> None:
         self.nss_dir = root / "nss"
+        self.metrics_dir = root / "metrics"
         self.folder = Folder(str(root / "ca"))
         opened = self.folder.ensure(pki.PASSPHRASE, "ecdsa-p384", 3650, pki.NOW)
         assert opened.authority is not None
         self.ca_certificate: str | None = opened.authority.pem
 
     def request(
-        self, *, check: bool = False, force: bool = False, authorities: Sequence[str] = (), **changes: Any
+        self,
+        *,
+        check: bool = False,
+        force: bool = False,
+        authorities: Sequence[str] = (),
+        crls: Sequence[str] = (),
+        **changes: Any,
     ) -> dict[str, Any]:
         """Run nss_request; *changes* are to the slice."""
         params = {
@@ -54,7 +61,9 @@ class Host:
             "ca_certificate": self.ca_certificate,
             "ca_nickname": "underlay-ca",
             "authorities": list(authorities),
+            "crls": list(crls),
             "nss_dir": str(self.nss_dir),
+            "metrics_dir": str(self.metrics_dir),
             "force": force,
         }
         return nss_request._run(params, check=check)
@@ -73,8 +82,10 @@ class Host:
             "certificate": certificate,
             "ca_certificate": self.ca_certificate,
             "ca_nickname": "underlay-ca",
+            "authorities": [],
             "remove_ca": False,
             "nss_dir": str(self.nss_dir),
+            "metrics_dir": str(self.metrics_dir),
             **changes,
         }
         return nss_certificate._run(params, check=check)

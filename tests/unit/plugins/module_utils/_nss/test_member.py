@@ -25,6 +25,7 @@ WANTED = member.Wanted.from_slice(pki.slice_certificate())
 NICKNAME = WANTED.nickname
 FITTING = pki.leaf()
 NEXT = pki.leaf(subject=pki.name("h1", "gen2"), private_key=pki.key(1))
+TWIN = pki.leaf(subject=pki.name("h1", "gen2"), private_key=pki.key(2))
 
 
 def database(
@@ -67,19 +68,19 @@ def summary(db: MemoryDatabase) -> dict[str, tuple[str, list[Certificate]]]:
 )
 def test_fault(certificates: list[Certificate], reason: str | None) -> None:
     db = database({NICKNAME: ("u,u,u", certificates)} if certificates else {})
-    assert member.fault(db.content(), NICKNAME, WANTED, CA, pki.NOW) == reason
+    assert member.fault(db.content(), NICKNAME, WANTED, [CA], pki.NOW) == reason
 
 
 def test_a_missing_key_is_a_fault() -> None:
     content = Content((Entry(NICKNAME, ",,", (FITTING,)),))
-    assert member.fault(content, NICKNAME, WANTED, CA, pki.NOW) == "private key missing"
+    assert member.fault(content, NICKNAME, WANTED, [CA], pki.NOW) == "private key missing"
 
 
 def test_a_certificate_that_ends_with_its_ca_is_not_due_for_ever() -> None:
     ca = pki.authority(2, validity_days=90)
     last = pki.leaf(issuer=ca, ends=ca.certificate.not_valid_after_utc)
     content = database({NICKNAME: ("u,u,u", [last])}).content()
-    assert member.fault(content, NICKNAME, WANTED, pki.as_host_sees(ca), pki.NOW) is None
+    assert member.fault(content, NICKNAME, WANTED, [pki.as_host_sees(ca)], pki.NOW) is None
 
 
 READY = {"underlay-ca": ("CT,,", [CA]), NICKNAME: ("u,u,u", [FITTING])}
@@ -89,15 +90,6 @@ READY = {"underlay-ca": ("CT,,", [CA]), NICKNAME: ("u,u,u", [FITTING])}
     ("before", "after"),
     [
         pytest.param(READY, READY, id="nothing to do"),
-        pytest.param({}, {"underlay-ca": ("CT,,", [CA])}, id="the CA is missing"),
-        pytest.param({**READY, "underlay-ca": (",,", [CA])}, READY, id="the CA is not trusted"),
-        pytest.param({**READY, "underlay-ca": ("CTu,Cu,Cu", [CA])}, None, id="more trust is no fault"),
-        pytest.param({**READY, "underlay-ca": ("CT,,", [OTHER_CA])}, READY, id="another CA in its place"),
-        pytest.param(
-            {"ours": (",,", [CA]), NICKNAME: ("u,u,u", [FITTING])},
-            {"ours": ("CT,,", [CA]), NICKNAME: ("u,u,u", [FITTING])},
-            id="the CA under another nickname",
-        ),
         pytest.param({**READY, NICKNAME: ("Pu,u,u", [FITTING])}, READY, id="trusted as such"),
         pytest.param(
             {"underlay-ca": ("CT,,", [CA]), f"{NICKNAME}-new": ("u,u,u", [FITTING])},
@@ -137,11 +129,11 @@ READY = {"underlay-ca": ("CT,,", [CA]), NICKNAME: ("u,u,u", [FITTING])}
 )
 def test_repair(before: dict[str, Any], after: dict[str, Any] | None) -> None:
     db = database(before)
-    member.repair(db, WANTED, CA, "underlay-ca", pki.NOW)
+    member.repair(db, WANTED, [CA], pki.NOW)
     assert summary(db) == (before if after is None else after)
     in_use = {c.public_key.key_id for _, listed in summary(db).values() for c in listed if c != CA}
     assert db.keys == in_use
-    member.repair(db, WANTED, CA, "underlay-ca", pki.NOW)
+    member.repair(db, WANTED, [CA], pki.NOW)
     assert summary(db) == (before if after is None else after)
 
 
@@ -168,6 +160,7 @@ def test_no_two_certificates_share_a_subject(certificates: list[Certificate], un
         pytest.param({NICKNAME: ("u,u,u", [NEXT])}, False, id="there already"),
         pytest.param({NICKNAME: ("u,u,u", [FITTING])}, True, id="replaces"),
         pytest.param({NICKNAME: ("u,u,u", [FITTING, pki.leaf()])}, True, id="replaces several"),
+        pytest.param({NICKNAME: ("u,u,u", [TWIN, NEXT])}, True, id="NSS filed it beside its twin"),
         pytest.param({f"{NICKNAME}-new": ("u,u,u", [NEXT])}, False, id="was being added"),
         pytest.param({"mine": ("u,u,u", [NEXT])}, False, id="is there under another nickname"),
         pytest.param(
@@ -183,10 +176,10 @@ def test_no_two_certificates_share_a_subject(certificates: list[Certificate], un
 def test_install(before: dict[str, Any], replaces: bool) -> None:
     db = database(before)
     db.keys.add(NEXT.public_key.key_id)
-    assert member.install(db, NICKNAME, NEXT, CA, "underlay-ca", pki.NOW) is replaces
-    assert summary(db) == {"underlay-ca": ("CT,,", [CA]), NICKNAME: ("u,u,u", [NEXT])}
+    assert member.install(db, NICKNAME, NEXT, [CA], pki.NOW) is replaces
+    assert summary(db) == {NICKNAME: ("u,u,u", [NEXT])}
     assert db.keys == {NEXT.public_key.key_id}
-    assert member.install(db, NICKNAME, NEXT, CA, "underlay-ca", pki.NOW) is False
+    assert member.install(db, NICKNAME, NEXT, [CA], pki.NOW) is False
 
 
 @pytest.mark.parametrize(
@@ -206,7 +199,7 @@ def test_install_refuses(certificate: Certificate, with_key: bool, said: str) ->
     if with_key:
         db.keys.add(certificate.public_key.key_id)
     with pytest.raises(ProblemsError, match=said):
-        member.install(db, NICKNAME, certificate, CA, "underlay-ca", pki.NOW)
+        member.install(db, NICKNAME, certificate, [CA], pki.NOW)
     assert summary(db) == before
 
 
@@ -220,41 +213,28 @@ def test_uninstall(with_ca: bool) -> None:
     assert db.keys == {foreign.public_key.key_id}
 
 
-def test_a_key_in_use_elsewhere_stays() -> None:
-    db = database({NICKNAME: ("u,u,u", [FITTING]), "mine": ("u,u,u", [pki.leaf(subject=pki.name("m"))])})
-    member.remove(db, NICKNAME)
-    assert [*summary(db)] == ["mine"]
-    assert db.keys == {FITTING.public_key.key_id}
+PKCS12 = {"source": "pkcs12", "fingerprint": FITTING.fingerprint}
+MORE = pki.leaf(subject=pki.name("x"), names=pki.alternative_names(["h1", "h1.x"], ["10.88.0.11"], ["urn:x"]))
 
 
 @pytest.mark.parametrize(
-    ("subject", "text"),
+    ("changes", "certificate", "reason"),
     [
-        ({"CN": "h1.example.org", "O": "underlay.ipsec"}, "CN=h1.example.org,O=underlay.ipsec"),
-        ({"CN": "h1", "O": 'A, "B" \\ C'}, 'CN=h1,O="A, \\"B\\" \\\\ C"'),
+        (PKCS12, FITTING, None),
+        (PKCS12, NEXT, "another certificate than in the bundle"),
+        ({**PKCS12, "ip": ["10.88.0.99"], "subject": {"CN": "x"}, "key_type": "rsa-2048"}, FITTING, None),
+        ({"source": "external"}, MORE, None),
+        ({"source": "external"}, pki.leaf(issuer=pki.authority(1)), None),
+        ({"source": "external"}, pki.leaf(issuer=pki.authority(2)), "issued by another CA"),
+        ({"source": "external", "dns": ["h2"]}, MORE, "names changed"),
+        ({"source": "external", "ip": ["10.88.0.11", "10.88.0.12"]}, MORE, "names changed"),
+        ({"source": "external", "key_type": "ecdsa-p256"}, MORE, "key type changed"),
+        ({"source": "external"}, pki.leaf(ends=pki.NOW + 182 * pki.DAY), "expires"),
     ],
 )
-def test_rfc1485(subject: dict[str, str], text: str) -> None:
-    assert member.rfc1485(subject) == text
-
-
-def test_cas_of_endpoints_come_and_go_and_leave_others_alone() -> None:
-    db = database({**READY, "somebody": (",,", [OTHER_CA])})
-    before = db.content()
-    third = pki.as_host_sees(pki.authority(7))
-    member.trust_others(db, [third], "underlay-ca")
-    entry = db.content().entry(f"underlay-ca+{third.fingerprint[:16]}")
-    assert entry is not None
-    assert (entry.trust, entry.certificates) == ("CT,,", (third,))
-    once = db.content()
-    member.trust_others(db, [third], "underlay-ca")
-    assert db.content() == once
-    member.trust_others(db, [], "underlay-ca")
-    assert db.content() == before
-
-
-def test_the_cluster_s_own_ca_as_that_of_an_endpoint_is_there_once() -> None:
-    db = database(READY)
-    before = db.content()
-    member.trust_others(db, [CA], "underlay-ca")
-    assert db.content() == before
+def test_fault_of_what_was_made_elsewhere(
+    changes: dict[str, Any], certificate: Certificate, reason: str | None
+) -> None:
+    wanted = member.Wanted.from_slice(pki.slice_certificate(**changes))
+    content = database({NICKNAME: ("u,u,u", [certificate])}).content()
+    assert member.fault(content, NICKNAME, wanted, [CA, OTHER_CA], pki.NOW) == reason

@@ -15,6 +15,9 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
     certificate_from_pem,
     certificates_from_pem,
     request_from_pem,
+    revocation_list_from_der,
+    revocation_list_from_pem,
+    rfc1485,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import KEY_TYPES
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
@@ -108,3 +111,41 @@ def test_no_damage_raises_anything_else() -> None:
             certificate_from_der(bytes(damaged))
         except CertificateError:
             continue
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        ({"CN": "h1.example.org", "O": "underlay.ipsec"}, "CN=h1.example.org,O=underlay.ipsec"),
+        ({"CN": "h1", "O": 'A, "B" \\ C'}, 'CN=h1,O="A, \\"B\\" \\\\ C"'),
+    ],
+)
+def test_rfc1485(subject: dict[str, str], text: str) -> None:
+    assert rfc1485(subject) == text
+
+
+def test_revocation_list() -> None:
+    crl = pki.revocation_list(revoked=[1, 2**150], days=30)
+    assert crl.issuer_name == pki.authority().certificate.subject.public_bytes()
+    assert (crl.this_update, crl.next_update) == (pki.NOW - pki.DAY, pki.NOW + 29 * pki.DAY)
+    assert crl.revoked == {1, 2**150}
+    assert revocation_list_from_pem(crl.pem) == crl
+    assert pki.revocation_list().revoked == frozenset()
+
+
+@pytest.mark.parametrize("text", ["", pki.leaf().pem, pki.revocation_list().pem * 2])
+def test_not_one_revocation_list(text: str) -> None:
+    with pytest.raises(CertificateError):
+        revocation_list_from_pem(text)
+
+
+def test_each_truncation_of_a_revocation_list_is_noticed() -> None:
+    encoded = pki.revocation_list(revoked=[7]).encoded
+    for length in range(len(encoded)):
+        with pytest.raises(CertificateError):
+            revocation_list_from_der(encoded[:length])
+
+
+def test_who_issued_itself() -> None:
+    assert pki.as_host_sees(pki.authority()).is_root
+    assert not pki.as_host_sees(pki.intermediate()).is_root
