@@ -71,7 +71,9 @@ options:
     elements: dict
     default: []
   certificate:
-    description: Nickname in NSS of the certificate by which this host authenticates, to return when it expires.
+    description:
+      - Nickname in NSS of the certificate by which this host authenticates. Needed for RV(certificate), RV(authorities), RV(crls)
+        and RV(authenticated).
     type: str
   nss_dir:
     description:
@@ -221,9 +223,76 @@ endpoints:
       description: Why there is none; empty if established.
       type: str
 certificate:
-  description: C(nickname), C(not_after) (UTC) and C(fingerprint) of the certificate; null if it is not there.
+  description: This host's certificate; null if it is not there.
   returned: success
   type: dict
+  contains:
+    nickname:
+      description: Its name in NSS.
+      type: str
+    subject:
+      description: As libreswan writes it.
+      type: str
+      sample: O=underlay.ipsec, CN=h1
+    issuer:
+      description: The subject of the CA that issued it.
+      type: str
+    serial:
+      description: Hexadecimal.
+      type: str
+    not_after:
+      description: When it expires (UTC).
+      type: str
+      sample: "2031-01-31T12:00:00Z"
+    key_type:
+      description: Type of its key.
+      type: str
+      sample: ecdsa-p384
+    fingerprint:
+      description: SHA-256, hexadecimal.
+      type: str
+authorities:
+  description: The CAs of the collection in NSS, with the keys of RV(certificate). The one of the members has no plus sign in its nickname.
+  returned: success
+  type: list
+  elements: dict
+crls:
+  description: Their lists of revoked certificates.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    issuer:
+      description: The subject of the CA that issued it.
+      type: str
+    this_update:
+      description: When it was issued (UTC).
+      type: str
+    next_update:
+      description: Until when it is valid (UTC); null if it does not say.
+      type: str
+    revoked:
+      description: How many certificates it revokes.
+      type: int
+authenticated:
+  description: Each established IKE SA with one of the peers.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    peer:
+      description: Name of the peer.
+      type: str
+    network:
+      description: Name of the network.
+      type: str
+    serial:
+      description: The number of the IKE SA in libreswan. That of a newer one is higher.
+      type: int
+    certificate:
+      description: Subject of the certificate that the peer showed, from libreswan's journal; null if the journal does not have it any more.
+      type: str
+      sample: O=underlay.ipsec, CN=h2
 libreswan:
   description: Version of libreswan; null if it is not installed.
   returned: success
@@ -245,10 +314,11 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoint
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import pair_name
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import read_traffic
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import read_accounts
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.authenticated import read_authenticated
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.certificates import read_certificates
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.endpoints import describe_endpoints
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.host import (
     describe,
-    read_certificate,
     read_service,
     targets,
 )
@@ -327,6 +397,7 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
     addresses = {*named.values(), *(target.reached_at for target in peers)}
     accounts = read_accounts(run, time.time(), addresses, named)
     policies = kernel.policies()
+    nickname = params["certificate"]
     return {
         "pairs": [
             describe(
@@ -342,9 +413,8 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
         "endpoints": describe_endpoints(
             endpoints, {entry["name"] for entry in traffic}, read_states(run) if endpoints else (), accounts
         ),
-        "certificate": read_certificate(run, params["certificate"], params["nss_dir"])
-        if params["certificate"]
-        else None,
+        **read_certificates(run, nickname, params["nss_dir"]),
+        "authenticated": read_authenticated(run, peers, named) if nickname else [],
         "libreswan": f"{dialect.major}.{dialect.minor}" if dialect else None,
         "service": service,
     }

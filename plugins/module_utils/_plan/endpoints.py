@@ -5,16 +5,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.endpoints import Endpoint
-from ansible_collections.underlay.ipsec.plugins.module_utils._nss import der
-from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import ATTRIBUTES, Certificate
-
-# What pluto 4.10 and 5.2 know by name.
-_ATTRIBUTES = {**ATTRIBUTES, "1.2.840.113549.1.9.1": "E"}
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.names import distinguished_name
 
 
 def endpoints_document(endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
@@ -53,24 +48,6 @@ def endpoint_keys(
     ]
 
 
-def distinguished_name(certificate: Certificate) -> str:
-    """Return the subject of *certificate* so that pluto reads from it what is in there."""
-    return ", ".join(
-        _attribute(*attribute.expect(der.SEQUENCE).children())
-        for relative in der.read(certificate.subject_name).children()
-        for attribute in relative.expect(der.SET).children()
-    )
-
-
-def _attribute(kind: der.Element, value: der.Element) -> str:
-    oid, text = kind.oid(), value.text()
-    if oid not in _ATTRIBUTES or not text.isascii() or not text.isprintable():
-        return f"{_ATTRIBUTES.get(oid, oid)}=#{value.encoded.hex()}"
-    # A backslash and two digits is a byte: the file's own syntax sees nothing of it.
-    safe = re.sub(r"[^A-Za-z0-9 .:@()_-]", lambda found: f"\\{ord(found[0]):02x}", text)
-    return f"{_ATTRIBUTES[oid]}={safe}"
-
-
 def _of_endpoint(endpoint: Endpoint) -> dict[str, Any]:
     return {
         "name": endpoint.name,
@@ -79,7 +56,7 @@ def _of_endpoint(endpoint: Endpoint) -> dict[str, Any]:
         "id": endpoint.id,
         "auth": endpoint.auth,
         "key_type": endpoint.key_type,
-        "ca": distinguished_name(endpoint.authority) if endpoint.authority else None,
+        "ca": distinguished_name(endpoint.authority.subject_name) if endpoint.authority else None,
         "mode": endpoint.mode,
         "local_subnets": [str(cidr) for cidr in endpoint.local_subnets],
         "remote_subnets": [str(cidr) for cidr in endpoint.remote_subnets],

@@ -10,8 +10,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import default_directory, iso
-from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import certificates_from_pem
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import Account
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.verdict import (
     CLEAR,
@@ -116,17 +114,6 @@ def _flow(flow: Flow | None) -> dict[str, Any] | None:
         "packets_before": flow.packets_before,
         "packets_after": flow.packets_after,
     }
-
-
-def read_certificate(run: Runner, nickname: str, directory: str | None) -> dict[str, str] | None:
-    """Return nickname, end and fingerprint of the certificate in NSS; None if there is none."""
-    done = run(
-        ["certutil", "-L", "-d", f"sql:{directory or default_directory()}", "-n", nickname, "-a"], check=False
-    )
-    found = certificates_from_pem(done.stdout) if done.rc == 0 else ()
-    if not found:
-        return None
-    return {"nickname": nickname, "not_after": iso(found[0].not_after), "fingerprint": found[0].fingerprint}
 
 
 def read_service(run: Runner) -> dict[str, bool]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.filter.endpoint_keys import FilterModule
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.names import distinguished_name
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import certificate_from_der
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.build import as_json
-from ansible_collections.underlay.ipsec.plugins.module_utils._plan.endpoints import distinguished_name
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._plan.test_build import (
     cluster,
@@ -102,4 +102,4 @@ def test_subject_as_pluto_reads_it(value: str, expected: str) -> None:
         .sign(key, hashes.SHA384())
     )
     encoded = certificate.public_bytes(serialization.Encoding.DER)
-    assert distinguished_name(certificate_from_der(encoded)) == f"C=DE, {expected}"
+    assert distinguished_name(certificate_from_der(encoded).subject_name) == f"C=DE, {expected}"

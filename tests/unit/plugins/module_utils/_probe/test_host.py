@@ -122,10 +122,3 @@ def test_service(active: str, enabled: str, expected: dict[str, bool]) -> None:
         return Completed(tuple(argv), 0, f"{active if argv[1] == 'is-active' else enabled}\n", "")
 
     assert host.read_service(run) == expected  # type: ignore[arg-type]
-
-
-def test_no_certificate() -> None:
-    def run(argv: list[str], **_options: object) -> Completed:
-        return Completed(tuple(argv), 255, "", "could not find certificate")
-
-    assert host.read_certificate(run, "underlay-h1", "/nss") is None  # type: ignore[arg-type]

@@ -1,0 +1,32 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Distinguished names as pluto writes and reads them."""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss import der
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import ATTRIBUTES
+
+# What pluto 4.10 and 5.2 know by name.
+_ATTRIBUTES = {**ATTRIBUTES, "1.2.840.113549.1.9.1": "E"}
+
+
+def distinguished_name(name: bytes) -> str:
+    """Return *name* (DER), in its own order, so that pluto reads from it what is in there."""
+    return ", ".join(
+        _attribute(*attribute.expect(der.SEQUENCE).children())
+        for relative in der.read(name).children()
+        for attribute in relative.expect(der.SET).children()
+    )
+
+
+def _attribute(kind: der.Element, value: der.Element) -> str:
+    oid, text = kind.oid(), value.text()
+    if oid not in _ATTRIBUTES or not text.isascii() or not text.isprintable():
+        return f"{_ATTRIBUTES.get(oid, oid)}=#{value.encoded.hex()}"
+    # A backslash and two digits is a byte: the file's own syntax sees nothing of it.
+    safe = re.sub(r"[^A-Za-z0-9 .:@()_-]", lambda found: f"\\{ord(found[0]):02x}", text)
+    return f"{_ATTRIBUTES[oid]}={safe}"
