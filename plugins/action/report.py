@@ -14,6 +14,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import problem_from_os, write_atomically
 from ansible_collections.underlay.ipsec.plugins.module_utils._registered import registered
+from ansible_collections.underlay.ipsec.plugins.module_utils._report.certificates import certificate_lines
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.compare import Scope, compare
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.html import render
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.matrix import (
@@ -103,7 +104,7 @@ def _text(report: Mapping[str, Any], written: Mapping[str, str] | None) -> str:
     if lines:
         count = len(report["problems"])
         lines.insert(0, f"Reality is not as planned: {count} {'problem' if count == 1 else 'problems'}.")
-    lines += matrix_lines(report) + endpoint_lines(report)
+    lines += matrix_lines(report) + endpoint_lines(report) + certificate_lines(report)
     if not report["complete"]:
         lines.append(f"Not part of this run, and not observed: {', '.join(report['not_in_this_run'])}")
     lines += [f"Warning: {warning}" for warning in report["warnings"]]

@@ -14,6 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from ansible_collections.underlay.ipsec.plugins.module_utils._report.certificates import (
+    certificate_problems,
+    certificate_warnings,
+    certificates,
+    parse_time,
+    shown_certificates,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.expectation import (
     clear_members,
     members_of,
@@ -55,6 +62,9 @@ def compare(
     problems = [problem for pair in pairs for problem in _pair_problem(pair)]
     problems += _member_problems(plan, scope)
     problems += _unplanned_exceptions(scope, exceptions)
+    section = certificates(plan, scope.results, now)
+    problems += certificate_problems(section)
+    strict = section is not None and plan["certificates"]["crl_strict"]
     endpoints = list(_endpoints(plan, scope))
     in_scope = [pair for pair in pairs if pair["from"] in scope.targeted]
     counted = Counter(pair["observed"] for pair in pairs)
@@ -81,14 +91,20 @@ def compare(
         "members": {name: _member(plan, scope, name, now) for name in natural(plan["members"])},
         "pairs": pairs,
         "endpoints": endpoints,
+        "certificates": section,
         "problems": problems,
-        "warnings": [*_warnings(scope, pairs, observed, now), *_silent(endpoints)],
+        "warnings": [
+            *_warnings(scope, pairs, observed),
+            *certificate_warnings(section, strict=strict),
+            *_silent(endpoints),
+        ],
     }
 
 
 def _pairs(
     plan: Data, scope: Scope, observed: Mapping[tuple[str, str, str], Data]
 ) -> Iterator[dict[str, Any]]:
+    shown = shown_certificates(scope.results)
     for network in plan["networks"]:
         names = members_of(plan, network["name"])
         clear = clear_members(plan, network)
@@ -96,8 +112,9 @@ def _pairs(
             for destination in names:
                 if source != destination:
                     expected = "clear" if source in clear or destination in clear else "encrypted"
-                    seen = observed.get((source, network["name"], destination))
-                    yield _pair(network["name"], source, destination, expected, seen, scope)
+                    place = (source, network["name"], destination)
+                    pair = _pair(network["name"], source, destination, expected, observed.get(place), scope)
+                    yield {**pair, "certificate": shown.get(place)}
 
 
 def _pair(
@@ -225,26 +242,21 @@ def _member(plan: Data, scope: Scope, name: str, now: datetime) -> dict[str, Any
         "observed": "pairs" in result,
         "libreswan": result.get("libreswan"),
         "service": result.get("service"),
-        "certificate": {**certificate, "days_left": _days_left(certificate["not_after"], now)}
+        "certificate": {
+            **{key: certificate[key] for key in ("nickname", "not_after", "fingerprint")},
+            "days_left": (parse_time(certificate["not_after"]) - now).days,
+        }
         if certificate
         else None,
     }
 
 
-def _days_left(not_after: str, now: datetime) -> int:
-    end = datetime.strptime(not_after, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-    return (end - now).days
-
-
 def _warnings(
-    scope: Scope, pairs: Sequence[Data], observed: Mapping[tuple[str, str, str], Data], now: datetime
+    scope: Scope, pairs: Sequence[Data], observed: Mapping[tuple[str, str, str], Data]
 ) -> Iterator[str]:
     for pair in pairs:
         yield from _unmatched(pair, observed)
     for name in natural(scope.results):
-        certificate = scope.results[name].get("certificate")
-        if certificate and _days_left(certificate["not_after"], now) < 0:
-            yield f"{name}: the certificate {certificate['nickname']} expired on {certificate['not_after']}"
         service = scope.results[name].get("service")
         if service and not service["enabled"]:
             yield f"{name}: the ipsec service is not enabled, so it does not start at the next boot"

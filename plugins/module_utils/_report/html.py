@@ -24,7 +24,6 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._report.matrix impo
 Data = Mapping[str, Any]
 
 _CLASSES = {"encrypted": "enc", "clear": "clr", "blocked": "blk", "unreachable": "unr", "not observed": "non"}
-_EXPIRES_SOON_DAYS = 30
 _NAMES = 8
 # (up to so many members, the width of a cell); in the smallest there are no names beside the matrix.
 _CELL_PIXELS = ((16, 34), (60, 18), (110, 10), (200, 6))
@@ -94,6 +93,7 @@ def _page(report: Data) -> Iterator[str]:
     for network in report["networks"]:
         yield from _network(report, network)
     yield from _members(report)
+    yield from _certificates(report)
     yield from _endpoints(report)
     yield from _warnings(report)
     yield "</body></html>\n"
@@ -136,7 +136,7 @@ def _code(text: str) -> str:
 
 def _members(report: Data) -> Iterator[str]:
     yield "<h2>Members</h2><div class='scroll'><table><tr><th>Member</th><th>Addresses</th><th>Libreswan</th>"
-    yield "<th>Service</th><th>Certificate expires</th><th>Days left</th></tr>"
+    yield "<th>Service</th></tr>"
     for name, member in report["members"].items():
         addresses = ", ".join(f"{address} ({network})" for network, address in member["addresses"].items())
         label = (
@@ -147,18 +147,63 @@ def _members(report: Data) -> Iterator[str]:
         yield f"<tr><td>{label}</td><td class='num'>{escape(addresses)}</td>"
         if not member["observed"]:
             why = "not observed" if member["in_this_run"] else "not part of this run"
-            yield f"<td class='dim' colspan='4'>{why}</td></tr>"
+            yield f"<td class='dim' colspan='2'>{why}</td></tr>"
             continue
-        service, certificate = member["service"] or {}, member["certificate"]
+        service = member["service"] or {}
         state = "running" if service.get("active") else "not running"
         yield f"<td>{escape(member['libreswan'] or 'not installed')}</td>"
-        yield f"<td{'' if service.get('active') else ' class=warn'}>{state}</td>"
-        if certificate:
-            warn = " class='warn'" if certificate["days_left"] < _EXPIRES_SOON_DAYS else ""
-            yield f"<td>{escape(certificate['not_after'][:10])}</td><td{warn}>{certificate['days_left']}</td></tr>"
-        else:
-            yield "<td class='warn' colspan='2'>none</td></tr>"
+        yield f"<td{'' if service.get('active') else ' class=warn'}>{state}</td></tr>"
     yield "</table></div>"
+
+
+def _certificates(report: Data) -> Iterator[str]:
+    section = report["certificates"]
+    if not section:
+        return
+    yield "<h2>Certificates</h2>"
+    members = (_certificate(name, entry) for name, entry in section["members"].items())
+    yield from _table("Member, Subject, Issuer, Serial number, Key, Expires, Days left", members)
+    authorities = map(_authority, section["authorities"])
+    yield from _table("Authority, Serial number, Key, Expires, Days left", authorities)
+    crls = map(_crl, section["crls"])
+    yield from _table("Revoked certificates of, How many, List valid until, Days left", crls)
+
+
+def _table(headings: str, rows: Iterable[str]) -> Iterator[str]:
+    """Yield a table; nothing without rows."""
+    text = "".join(f"<tr>{row}</tr>" for row in rows)
+    if text:
+        head = "".join(f"<th>{heading}</th>" for heading in headings.split(", "))
+        yield f"<div class='scroll'><table><tr>{head}</tr>{text}</table></div>"
+
+
+def _certificate(member: str, entry: Data | None) -> str:
+    if entry is None:
+        return f"<td>{escape(member)}</td><td class='warn' colspan='6'>none</td>"
+    return (
+        f"<td title='{escape(entry['nickname'])}'>{escape(member)}</td><td>{escape(entry['subject'])}</td>"
+        f"<td>{escape(entry['issuer'])}</td><td class='num'>{escape(entry['serial'])}</td>"
+        f"<td>{escape(entry['key_type'])}</td>{_expiry(entry, 'not_after')}"
+    )
+
+
+def _authority(entry: Data) -> str:
+    return (
+        f"<td>{escape(entry['subject'])}</td><td class='num'>{escape(entry['serial'])}</td>"
+        f"<td>{escape(entry['key_type'])}</td>{_expiry(entry, 'not_after')}"
+    )
+
+
+def _crl(entry: Data) -> str:
+    return f"<td>{escape(entry['issuer'])}</td><td>{entry['revoked']}</td>{_expiry(entry, 'next_update')}"
+
+
+def _expiry(entry: Data, key: str) -> str:
+    """Return the last two cells of a row: when it ends, and in how many days."""
+    if entry[key] is None:
+        return "<td class='dim' colspan='2'>no end</td>"
+    warn = "" if entry["state"] == "valid" else " class='warn'"
+    return f"<td>{escape(entry[key][:10])}</td><td{warn}>{entry['days_left']}</td>"
 
 
 def _endpoints(report: Data) -> Iterator[str]:

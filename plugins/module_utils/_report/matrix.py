@@ -125,7 +125,7 @@ def problem_lines(report: Data) -> list[str]:
 
 
 def grouped(problems: Sequence[Data]) -> list[list[Data]]:
-    """Return the problems, those of like kind that one member is part of together."""
+    """Return the problems, those of like kind that one member is part of together; also those of members as a whole."""
     sharing: Counter[tuple[Any, ...]] = Counter()
     for problem in problems:
         for end in ("from", "to"):
@@ -133,8 +133,10 @@ def grouped(problems: Sequence[Data]) -> list[list[Data]]:
     groups: dict[tuple[Any, ...], list[Data]] = {}
     for problem in problems:
         kind = _kind(problem)
-        ends = [(sharing[(*kind, end, problem[end])], end) for end in ("from", "to") if problem[end]]
-        end = max(ends)[1]
+        if problem["to"] is None:
+            groups.setdefault(kind, []).append(problem)
+            continue
+        end = max((sharing[(*kind, end, problem[end])], end) for end in ("from", "to"))[1]
         groups.setdefault((*kind, end, problem[end]), []).append(problem)
     return list(groups.values())
 

@@ -26,6 +26,9 @@ _REMEDIES = {
     " the hosts",
     "authentication": "Run site.yml for both ends, so that each has a certificate from this cluster's CA",
     "certificate": "Run site.yml for both ends, so that each has a valid certificate from this cluster's CA",
+    "certificate_missing": "Run site.yml for the member",
+    "certificate_expired": "Run site.yml for the member, which renews it; if certificates come in bundles"
+    " (ipsec_pkcs12), give it a new one first",
     "proposal": "The ends have different ipsec_ike or ipsec_esp: run site.yml for both",
     "selectors": "The ends disagree about what is private: run site.yml for both",
     "crossed": "Verify again in a minute: libreswan sorts it out by itself",

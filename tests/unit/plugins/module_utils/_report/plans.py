@@ -24,6 +24,7 @@ def plan(names: Sequence[str] = ("h1", "h2", "h3"), **changes: Any) -> dict[str,
             for index, name in enumerate(names, 1)
         },
         "endpoints": [],
+        "certificates": {"source": "ca", "renew_before_days": 183, "crl_strict": False},
         **changes,
     }
 
@@ -93,9 +94,51 @@ def result(*pairs: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "pairs": list(pairs),
         "libreswan": "5.2",
         "service": {"active": True, "enabled": True},
-        "certificate": {"nickname": "underlay-x", "not_after": "2031-01-31T00:00:00Z", "fingerprint": "ab"},
+        "certificate": certificate(),
+        "authorities": [],
+        "crls": [],
+        "authenticated": [],
         **changes,
     }
+
+
+def certificate(**changes: Any) -> dict[str, Any]:
+    return {
+        "nickname": "underlay-x",
+        "subject": "O=underlay.ipsec, CN=x",
+        "issuer": "O=underlay.ipsec, CN=ca",
+        "serial": "1f",
+        "not_after": "2031-01-31T00:00:00Z",
+        "key_type": "ecdsa-p384",
+        "fingerprint": "ab",
+        **changes,
+    }
+
+
+def ca(**changes: Any) -> dict[str, Any]:
+    """Return a CA as a member sees it."""
+    default = {
+        "nickname": "underlay-ca",
+        "subject": "O=underlay.ipsec, CN=ca",
+        "serial": "1",
+        "fingerprint": "ca",
+    }
+    return certificate(**{**default, "not_after": "2036-01-31T00:00:00Z", **changes})
+
+
+def crl(**changes: Any) -> dict[str, Any]:
+    return {
+        "issuer": "O=underlay.ipsec, CN=ca",
+        "this_update": "2026-01-01T00:00:00Z",
+        "next_update": "2026-04-01T00:00:00Z",
+        "revoked": 1,
+        **changes,
+    }
+
+
+def authenticated(peer: str, serial: int, subject: str | None) -> dict[str, Any]:
+    """Return one IKE SA with *peer*."""
+    return {"peer": peer, "network": "data", "serial": serial, "certificate": subject}
 
 
 def results(names: Sequence[str] = ("h1", "h2", "h3"), **replaced: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.compare import Scope, compare
 
-from .plans import PORTS, clear, endpoint, plan, result, results, seen, with_gate
+from .plans import PORTS, authenticated, clear, endpoint, plan, result, results, seen, with_gate
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ALL = frozenset({"h1", "h2", "h3"})
@@ -62,6 +62,7 @@ def test_all_as_planned() -> None:
         "spi_in": "0xh2h1",
         "cause": "",
         "reason": "",
+        "certificate": None,
     }
     assert found["members"]["h1"] == {
         "fqdn": "h1.example.com",
@@ -192,11 +193,11 @@ def test_an_exception_that_is_not_in_the_plan() -> None:
 def test_warnings() -> None:
     strange = {"spi": "0xff", "spis": ["0xff"], "cipher": "aes_gcm256", "encap": None}
     observed = results(h1_h2=seen("h1", "h2", out=strange))
-    observed["h1"]["certificate"]["not_after"] = "2026-01-30T00:00:00Z"
+    observed["h1"]["certificate"]["not_after"] = "2026-02-28T00:00:00Z"
     observed["h2"]["service"]["enabled"] = False
     found = report(observed)
     assert found["ok"]
-    assert [warning.partition(":")[0] for warning in found["warnings"]] == ["h1 → h2 (data)", "h1", "h2"]
+    assert [warning.partition(":")[0] for warning in found["warnings"]] == ["h1 → h2 (data)", "h2", "h1"]
 
 
 @pytest.mark.parametrize("initiate", [True, False])
@@ -218,6 +219,18 @@ def test_an_endpoint_without_an_sa_is_a_warning_if_it_should_have_one(initiate: 
 def test_no_endpoints_where_nothing_is_encrypted() -> None:
     planned = plan(enforcement="clear", endpoints=[endpoint("h1")])
     assert report(results(), planned=planned)["endpoints"] == []
+
+
+def test_the_certificate_that_a_peer_showed_is_that_of_the_newest_sa() -> None:
+    observed = results()
+    observed["h1"]["authenticated"] = [
+        authenticated("h2", 12, "CN=new"),
+        authenticated("h2", 9, "CN=old"),
+        authenticated("h3", 7, None),
+    ]
+    found = report(observed)
+    shown = {(p["from"], p["to"]): p["certificate"] for p in found["pairs"] if p["certificate"]}
+    assert shown == {("h1", "h2"): "CN=new"}
 
 
 def test_networks_are_separate() -> None:

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.compare import Scope, compare
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.html import render
 
-from .plans import PORTS, clear, endpoint, plan, results, with_gate
+from .plans import PORTS, ca, clear, crl, endpoint, plan, results, with_gate
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 VOID = {"meta"}
@@ -75,15 +75,33 @@ def test_large_matrices_draw_bars() -> None:
     assert page(names).count("<rect class='enc'") == 2 * 100 - 2 + 1
 
 
-def test_members() -> None:
+def test_certificates() -> None:
     names = ["h1", "h2"]
     observed = results(names)
     observed["h1"]["certificate"]["not_after"] = "2026-02-05T00:00:00Z"
     observed["h2"]["certificate"] = None
+    observed["h1"]["authorities"] = [ca()]
+    observed["h1"]["crls"] = [crl(), crl(next_update=None)]
     scope = Scope(observed, frozenset(names))
     text = render(compare(plan(names), scope, {}, stage="verify", now=NOW))
     assert "<td>2026-02-05</td><td class='warn'>4</td>" in text
-    assert "<td class='warn' colspan='2'>none</td>" in text
+    assert "<td>h2</td><td class='warn' colspan='6'>none</td>" in text
+    assert (
+        "<td>O=underlay.ipsec, CN=ca</td><td class='num'>1</td><td>ecdsa-p384</td><td>2036-01-31</td><td>3651</td>"
+        in text
+    )
+    assert "<td>1</td><td>2026-04-01</td><td>59</td>" in text
+    assert "<td class='dim' colspan='2'>no end</td>" in text
+    parser = Balance()
+    parser.feed(text)
+    assert parser.open == []
+
+
+def test_without_certificates_there_is_nothing_about_them() -> None:
+    names = ["h1", "h2"]
+    scope = Scope(results(names), frozenset(names))
+    planned = plan(names, certificates=None)
+    assert "Certificates" not in render(compare(planned, scope, {}, stage="verify", now=NOW))
 
 
 def test_endpoints() -> None:
