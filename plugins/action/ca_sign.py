@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,11 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.result import failure
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import Entitlement, sign
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import (
+    Entitlement,
+    record,
+    sign,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._registered import registered
 
 
@@ -38,28 +42,37 @@ class ActionModule(ActionBase):
                 "passphrase": {"type": "str", "no_log": True},
                 "requests": {"type": "str", "required": True},
                 "plan_dir": {"type": "path", "required": True},
+                "reinstate": {"type": "list", "elements": "str", "default": []},
             }
         )
         folder = Folder(args["dir"])
-        wanting = dict(_requests(task_vars or {}, args["requests"]))
-        result.update(changed=bool(wanting), signed=[], issued_dir=folder.issued_path)
-        if self._task.check_mode or not wanting:
+        answers = dict(registered(task_vars or {}, (task_vars or {})["ansible_play_batch"], args["requests"]))
+        wanting = {
+            host: answer.get("csr") or ""
+            for host, answer in answers.items()
+            if answer.get("state") == "requested"
+        }
+        reported = {
+            host: answer["certificate"]
+            for host, answer in answers.items()
+            if answer.get("state") == "valid" and answer.get("certificate")
+        }
+        result.update(changed=bool(wanting), signed=[], recorded=[], issued_dir=folder.issued_path)
+        if self._task.check_mode:
             return result
+        now = datetime.now(UTC).replace(microsecond=0)
         try:
-            entitlements = _entitlements(Path(args["plan_dir"]) / "hosts", wanting)
-            now = datetime.now(UTC).replace(microsecond=0)
-            result["signed"] = sign(folder, args["passphrase"], wanting, entitlements, now)
+            if reported and folder.exists:
+                result["recorded"] = record(folder, reported, now)
+            if wanting:
+                entitlements = _entitlements(Path(args["plan_dir"]) / "hosts", wanting)
+                result["signed"] = sign(
+                    folder, args["passphrase"], wanting, entitlements, now, args["reinstate"]
+                )
         except (IpsecError, OSError) as error:
             return {**result, "changed": False, **failure(error, "No certificate has been signed.")}
-        result["changed"] = bool(result["signed"])
+        result["changed"] = bool(result["signed"] or result["recorded"])
         return result
-
-
-def _requests(task_vars: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
-    """Yield host and request (PEM) of each host of the play's batch that wants a certificate."""
-    for host, answer in registered(task_vars, task_vars["ansible_play_batch"], name):
-        if answer.get("state") == "requested":
-            yield host, answer.get("csr") or ""
 
 
 def _entitlements(slices: Path, members: Mapping[str, str]) -> dict[str, Entitlement]:

@@ -16,6 +16,9 @@ description:
     nothing is signed.
   - Each certificate is in the ledger, on the disk, before it is handed out. A request that an interrupted run signed
     already gets the same certificate again.
+  - A host whose certificate was revoked is refused, unless it is in O(reinstate).
+  - A certificate that a host has from this CA, and that the ledger misses, is written into it. So any run restores a ledger
+    that was lost.
   - Two control nodes that share the folder wait for each other.
   - This is an action plugin. It runs on the control node, and connects to no host. Call it with C(run_once).
 author:
@@ -48,8 +51,14 @@ options:
     description: The directory that M(underlay.ipsec.plan) wrote.
     type: path
     required: true
+  reinstate:
+    description: The members that may have a new certificate although theirs was revoked.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: underlay.ipsec.ca
+  - module: underlay.ipsec.ca_revoke
   - module: underlay.ipsec.nss_request
   - module: underlay.ipsec.nss_certificate
 """
@@ -68,6 +77,11 @@ EXAMPLES = r"""
 RETURN = r"""
 signed:
   description: The hosts that got a new certificate.
+  returned: always
+  type: list
+  elements: str
+recorded:
+  description: The hosts whose certificate the ledger missed.
   returned: always
   type: list
   elements: str

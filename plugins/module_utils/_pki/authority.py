@@ -17,7 +17,7 @@ with suppress(ImportError):  # always there with ansible-core, but not where its
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki import keys
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki import chain, keys
 
 BACKDATE = timedelta(hours=1)
 """How far before its issue a certificate is valid, for hosts whose clock is slow."""
@@ -48,15 +48,16 @@ class Authority:
         """The subject as text (RFC 4514)."""
         return self.certificate.subject.rfc4514_string()
 
-    def warnings(self, now: datetime, validity_days: int) -> list[str]:
-        """Return what a user should know about a CA that serves, but not for *validity_days* more."""
-        ends = self.certificate.not_valid_after_utc
-        if ends >= now + timedelta(days=validity_days):
-            return []
-        return [
-            f"The CA expires on {ends:%Y-%m-%d}, sooner than certificates issued now for {validity_days} days "
-            "would: they end with it. Plan the change to a new CA."
-        ]
+
+def warnings(certificate: x509.Certificate, now: datetime, validity_days: int) -> list[str]:
+    """Return what a user should know about a CA that serves, but not for *validity_days* more."""
+    ends = certificate.not_valid_after_utc
+    if ends >= now + timedelta(days=validity_days):
+        return []
+    return [
+        f"The CA expires on {ends:%Y-%m-%d}, sooner than certificates issued now for {validity_days} days "
+        "would: they end with it. Change to a new CA: run playbooks/rotate.yml with ipsec_rotate_ca=true."
+    ]
 
 
 def certify(key: keys.PrivateKey, validity_days: int, now: datetime) -> Authority:
@@ -102,6 +103,15 @@ def key_usage(*uses: str) -> x509.KeyUsage:
         "decipher_only",
     )
     return x509.KeyUsage(**{use: use in uses for use in every})
+
+
+def key_id_of(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Return how what *ca* signs refers to its key."""
+    try:
+        identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:  # an adopted CA
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key())  # type: ignore[arg-type]
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
 def check_passphrase(passphrase: str | None) -> None:
@@ -157,13 +167,51 @@ def load_key(pem: bytes, passphrase: str, path: str) -> keys.PrivateKey:
         else:
             problem = Problem(f"{path} cannot be read: {error}", "Restore it from a backup", "ipsec_ca_dir")
         raise ProblemsError([problem]) from None
+    return _supported(key, path, "ipsec_ca_dir")
+
+
+def load_given_key(pem: bytes, passphrase: str | None, path: str) -> keys.PrivateKey:
+    """Return the key in *pem* that a user gives; *path* is for the messages. Raises `ProblemsError`.
+
+    The *passphrase* is that of the file, and of no consequence if it is not encrypted.
+    """
+    encrypted = b"ENCRYPTED" in pem
+    try:
+        key = serialization.load_pem_private_key(pem, (passphrase or "").encode() if encrypted else None)
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        if b"-----BEGIN" not in pem or b"-----END" not in pem:
+            problem = Problem(
+                f"{path} is not a whole key in PEM", "Copy the file again, whole and in PEM", "ipsec_ca_key"
+            )
+        elif encrypted and not passphrase:
+            problem = Problem(
+                f"{path} is encrypted, and its passphrase is not set",
+                "Set it, from a vault",
+                "ipsec_ca_key_passphrase",
+            )
+        elif encrypted:
+            problem = Problem(
+                f"{path} cannot be decrypted with this passphrase",
+                "Give the one that the file was encrypted with; if that is right, copy the file again",
+                "ipsec_ca_key_passphrase",
+            )
+        else:
+            said = str(error).splitlines()[0].split(". See ")[0]
+            problem = Problem(
+                f"{path} cannot be read: {said}", "Give the file with the CA's key", "ipsec_ca_key"
+            )
+        raise ProblemsError([problem]) from None
+    return _supported(key, path, "ipsec_ca_key")
+
+
+def _supported(key: object, path: str, variable: str) -> keys.PrivateKey:
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
         raise ProblemsError(
             [
                 Problem(
                     f"{path} is neither an ECDSA nor an RSA key",
                     "Use a CA with a key of one of these",
-                    "ipsec_ca_dir",
+                    variable,
                 )
             ]
         )
@@ -207,7 +255,7 @@ def check(authority: Authority, path: str, now: datetime) -> None:
                 "ipsec_ca_dir",
             )
         )
-    if not _may_sign(certificate):
+    if not chain.may_sign(certificate):
         problems.append(
             Problem(
                 f"{path} is not the certificate of a CA (its extensions do not let it sign certificates)",
@@ -227,21 +275,10 @@ def check(authority: Authority, path: str, now: datetime) -> None:
         problems.append(
             Problem(
                 f"{path} expired on {ends:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}",
-                "If the control node's clock is right, move the folder away: the next run creates a new CA",
+                "If the control node's clock is right, change to a new CA: "
+                "playbooks/rotate.yml with ipsec_rotate_ca=true",
                 "ipsec_ca_dir",
             )
         )
     if problems:
         raise ProblemsError(problems)
-
-
-def _may_sign(certificate: x509.Certificate) -> bool:
-    try:
-        extensions = certificate.extensions
-        if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            return False
-        return extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
-    except x509.ExtensionNotFound as missing:
-        return missing.oid == x509.KeyUsage.oid
-    except ValueError:
-        return False

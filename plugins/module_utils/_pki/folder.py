@@ -5,22 +5,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import write_atomically
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki import authority, keys
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki import authority, chain, keys
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import Authority
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.ledger import Ledger
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.store import Store
 
-_LOCK_TIMEOUT_SECONDS = 60.0
-_LOCK_POLL_SECONDS = 0.05
+if TYPE_CHECKING:
+    from cryptography import x509
+
+SLOTS = ("ca", "next", "old")
+"""The CAs that hosts trust: the one that signs, the one that will, and the one that did."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,35 @@ class Opened:
     warnings: tuple[str, ...]
 
 
-class Folder:
+@dataclass(frozen=True)
+class Slot:
+    """A CA in the folder."""
+
+    name: str
+    """One of `SLOTS`."""
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+    """Its issuers up to the root, unless it is one."""
+    has_key: bool
+    """False for a CA that others sign with."""
+    serial_file: str | None
+    """The file that numbers its certificates; None for random numbers."""
+
+
+class Folder(Store):
     """A CA's folder, of mode 0700.
 
-    ``ca.crt``, ``ca.key`` (encrypted), ``ledger.jsonl``, ``issued/<member>.pem`` and ``lock``.
+    ``ca.crt``, ``chain.crt`` (its issuers, if it is no root), ``ca.key`` (encrypted),
+    ``crl.pem``, ``serial`` (the path of the file with the last serial number, if
+    certificates are numbered), ``ledger.jsonl``, ``issued/<member>.pem`` and ``lock``.
+
+    While one CA follows another there are two: beside that in ``ca.*`` either
+    ``next.crt`` and so on, which is trusted and does not sign yet, or ``old.crt``,
+    which is trusted and signs no more. In the end that is in ``retired``.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(os.path.expanduser(path))
+        super().__init__(os.path.abspath(os.path.expanduser(path)))
         self.certificate_path = os.path.join(self.path, "ca.crt")
         self.key_path = os.path.join(self.path, "ca.key")
         self.issued_path = os.path.join(self.path, "issued")
@@ -50,30 +74,84 @@ class Folder:
         """Return the path of a member's certificate."""
         return os.path.join(self.issued_path, f"{member}.pem")
 
-    @contextmanager
-    def locked(self, timeout: float = _LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
-        """Keep every other run out of the folder; wait *timeout* seconds for one that is in it."""
-        handle = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            until = time.monotonic() + timeout
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise ProblemsError(
-                            [
-                                Problem(
-                                    f"another run has been using the CA in {self.path} for {timeout:g} s",
-                                    "Wait until it ends, and run again",
-                                )
-                            ]
-                        ) from None
-                    time.sleep(_LOCK_POLL_SECONDS)
-            yield
-        finally:
-            os.close(handle)
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a directory."""
+        return os.path.isdir(self.path)
+
+    def slot(self, name: str) -> Slot | None:
+        """Return the CA in a slot; None if there is none. Raises `ProblemsError` and OSError."""
+        files = slot_files(name)
+        text = self.read(files["certificate"])
+        if text is None:
+            return None
+        path = os.path.join(self.path, files["chain"])
+        above = self.read(files["chain"])
+        serial = self.read(files["serial"])
+        return Slot(
+            name,
+            authority.load_certificate(text.encode(), os.path.join(self.path, files["certificate"])),
+            tuple(chain.read(above.encode(), path, "ipsec_ca_dir")) if above else (),
+            self.read(files["key"]) is not None,
+            serial.strip() if serial else None,
+        )
+
+    def load(self, name: str, passphrase: str, now: datetime) -> Authority:
+        """Return the CA in a slot that has one, if it can sign. Raises `ProblemsError` and OSError."""
+        files = slot_files(name)
+        path = os.path.join(self.path, files["certificate"])
+        certificate = authority.load_certificate((self.read(files["certificate"]) or "").encode(), path)
+        found = Authority(certificate, self.load_key(name, passphrase))
+        authority.check(found, path, now)
+        return found
+
+    def load_key(self, name: str, passphrase: str) -> keys.PrivateKey:
+        """Return the key in a slot that has one. Raises `ProblemsError` and OSError."""
+        file = slot_files(name)["key"]
+        pem = self.read(file) or ""
+        return authority.load_key(pem.encode(), passphrase, os.path.join(self.path, file))
+
+    def placed(
+        self,
+        name: str,
+        certificates: Sequence[x509.Certificate],
+        key_pem: str | None,
+        serial_file: str | None,
+    ) -> dict[str, str | None]:
+        """Return the changes that put a CA into a slot: *certificates* are it and its issuers."""
+        files = slot_files(name)
+        return {
+            files["certificate"]: chain.pem(certificates[0]),
+            files["chain"]: "".join(chain.pem(each) for each in certificates[1:]) or None,
+            files["key"]: key_pem,
+            files["serial"]: f"{serial_file}\n" if serial_file else None,
+            files["crl"]: None,
+        }
+
+    def moved(self, name: str, to: str) -> dict[str, str | None]:
+        """Return the changes that move a CA to another slot, or to ``retired``."""
+        certificate = self.slot(name)
+        if certificate is None:
+            raise ValueError(f"there is no CA in {name}")
+        target = retired_files(certificate.certificate) if to == "retired" else slot_files(to)
+        changes: dict[str, str | None] = {}
+        for kind, file in slot_files(name).items():
+            changes[target[kind]] = self.read(file)
+            changes[file] = None
+        return changes
+
+    def is_retired(self, certificate: x509.Certificate) -> bool:
+        """Return whether a CA was followed by another one and is trusted no more."""
+        return self.read(retired_files(certificate)["certificate"]) is not None
+
+    def enter(self, *, check: bool) -> bool:
+        """Have the folder; return False if it is not there yet, in check mode. Raises `ProblemsError`."""
+        if not check:
+            self._make()
+        elif not self.exists:
+            self._check_creatable()
+            return False
+        return True
 
     def ensure(
         self,
@@ -89,20 +167,17 @@ class Folder:
         With *check* nothing is written.
         """
         authority.check_passphrase(passphrase)
-        if not check:
-            self._make()
-        elif not os.path.isdir(self.path):
-            self._check_creatable()
+        if not self.enter(check=check):
             return Opened(None, True, ())
         if check:
-            return self._ensure(passphrase or "", key_type, validity_days, now, check=True)
+            return self.create(passphrase or "", key_type, validity_days, now, check=True)
         with self.locked():
-            return self._ensure(passphrase or "", key_type, validity_days, now, check=False)
+            return self.create(passphrase or "", key_type, validity_days, now, check=False)
 
     def open(self, passphrase: str | None, now: datetime) -> Authority:
         """Return the CA, which must exist. Raises `ProblemsError` and OSError."""
         authority.check_passphrase(passphrase)
-        if not os.path.exists(self.certificate_path) or not os.path.exists(self.key_path):
+        if self.read("ca.crt") is None or self.read("ca.key") is None:
             raise ProblemsError(
                 [
                     Problem(
@@ -112,23 +187,25 @@ class Folder:
                     )
                 ]
             )
-        return self._load(passphrase or "", now)
+        return self.load("ca", passphrase or "", now)
 
-    def _ensure(
+    def create(
         self, passphrase: str, key_type: str, validity_days: int, now: datetime, *, check: bool
     ) -> Opened:
-        has_certificate = os.path.exists(self.certificate_path)
-        has_key = os.path.exists(self.key_path)
+        """Do what `ensure` says, for who holds the lock. Raises `ProblemsError` and OSError."""
+        has_certificate = self.read("ca.crt") is not None
+        has_key = self.read("ca.key") is not None
         if has_certificate and has_key:
-            warnings = self._secure_key(check=check)
-            found = self._load(passphrase, now)
+            warnings = self.secure_keys(check=check)
+            found = self.load("ca", passphrase, now)
             return Opened(found, False, tuple(warnings))
         if has_certificate:
             raise ProblemsError(
                 [
                     Problem(
                         f"{self.path} has ca.crt but no ca.key",
-                        "Restore ca.key from a backup; without it, move the folder away for a new CA",
+                        "Restore ca.key from a backup; without it, change to a new CA: "
+                        "playbooks/rotate.yml with ipsec_rotate_ca=true",
                         "ipsec_ca_dir",
                     )
                 ]
@@ -146,7 +223,7 @@ class Folder:
             )
         # The key goes first. Where a run ended between the two, the next one takes up
         # the key it finds, and a certificate without a key never exists.
-        key = self._read_key(passphrase) if has_key else None
+        key = self.load_key("ca", passphrase) if has_key else None
         if check:
             return Opened(None, True, ())
         if key is None:
@@ -156,27 +233,24 @@ class Folder:
         write_atomically(self.certificate_path, made.pem, mode=0o644)
         return Opened(made, True, ())
 
-    def _load(self, passphrase: str, now: datetime) -> Authority:
-        with open(self.certificate_path, "rb") as file:
-            certificate = authority.load_certificate(file.read(), self.certificate_path)
-        found = Authority(certificate, self._read_key(passphrase))
-        authority.check(found, self.certificate_path, now)
-        return found
-
-    def _read_key(self, passphrase: str) -> keys.PrivateKey:
-        with open(self.key_path, "rb") as file:
-            return authority.load_key(file.read(), passphrase, self.key_path)
-
-    def _secure_key(self, *, check: bool) -> list[str]:
-        mode = os.stat(self.key_path).st_mode & 0o777
-        if not mode & 0o077:
-            return []
-        if not check:
-            os.chmod(self.key_path, 0o600)
-        return [
-            f"{self.key_path} had mode {mode:04o} and is 0600 now. Others could copy it; "
-            "the passphrase is all that protects such a copy."
-        ]
+    def secure_keys(self, *, check: bool) -> list[str]:
+        """Take the keys from other users' sight; return a warning for each that was not."""
+        warnings = []
+        for name in SLOTS:
+            path = os.path.join(self.path, slot_files(name)["key"])
+            try:
+                mode = os.stat(path).st_mode & 0o777
+            except FileNotFoundError:
+                continue
+            if not mode & 0o077:
+                continue
+            if not check:
+                os.chmod(path, 0o600)
+            warnings.append(
+                f"{path} had mode {mode:04o} and is 0600 now. Others could copy it; "
+                "the passphrase is all that protects such a copy."
+            )
+        return warnings
 
     def _make(self) -> None:
         try:
@@ -204,3 +278,27 @@ class Folder:
             "Choose a directory that the user of ansible-playbook may write",
             "ipsec_ca_dir",
         )
+
+
+def slot_files(name: str) -> dict[str, str]:
+    """Return the files of a slot by what they hold."""
+    prefix = "" if name == "ca" else f"{name}-"
+    return {
+        "certificate": f"{name}.crt",
+        "key": f"{name}.key",
+        "chain": f"{prefix}chain.crt",
+        "serial": f"{prefix}serial",
+        "crl": f"{prefix}crl.pem",
+    }
+
+
+def retired_files(certificate: x509.Certificate) -> dict[str, str]:
+    """Return the files of a CA that is trusted no more, by what they hold."""
+    base = f"retired/{chain.fingerprint(certificate)}"
+    return {
+        "certificate": f"{base}.crt",
+        "key": f"{base}.key",
+        "chain": f"{base}-chain.crt",
+        "serial": f"{base}-serial",
+        "crl": f"{base}-crl.pem",
+    }

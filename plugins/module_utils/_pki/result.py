@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the underlay.ipsec contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How what goes wrong with the CA becomes the result of an action."""
+"""How what becomes of the CA, or goes wrong with it, becomes the result of an action."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import problem_from_os
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.revocation import Crl, iso
 
 
 def failure(error: IpsecError | OSError, consequence: str) -> dict[str, Any]:
@@ -26,4 +27,13 @@ def failure(error: IpsecError | OSError, consequence: str) -> dict[str, Any]:
         "failed": True,
         "msg": f"{text}\n{consequence}" if len(said) == 1 else f"{count}{consequence}\n{text}",
         "problems": [problem.as_dict() for problem in problems],
+    }
+
+
+def lists(crls: Sequence[Crl]) -> dict[str, Any]:
+    """Return the revocation lists for a result: that of the CA that signs, and all."""
+    return {
+        "crl": next((crl.pem for crl in crls if crl.slot == "ca"), None),
+        "crls": [crl.pem for crl in crls],
+        "crl_not_after": iso(min(crl.not_after for crl in crls)) if crls else None,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,18 +16,20 @@ from typing import Any
 
 with suppress(ImportError):  # always there with ansible-core, but not where its sanity tests import this
     from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives import serialization
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki import keys
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki import chain, keys, serials
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import (
     BACKDATE,
     Authority,
+    key_id_of,
     key_usage,
 )
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki.ledger import Issued
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import SLOTS, Folder
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.ledger import History, Issued, Revoked
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.revocation import iso
 
 _PEM = re.compile(
     r"-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----(?P<body>.+?)-----END (?P=label)-----", re.DOTALL
@@ -80,29 +82,88 @@ def sign(
     requests: Mapping[str, str],
     entitlements: Mapping[str, Entitlement],
     now: datetime,
+    reinstate: Container[str] = (),
 ) -> list[str]:
     """Sign the *requests* (PEM by member); return the members that got a new certificate.
 
     The certificates are in the folder's ``issued``. If anything is wrong with any
     request, `ProblemsError` names all that is wrong, and none is signed. A member
-    whose request was signed by an interrupted run keeps that certificate.
+    whose request was signed by an interrupted run keeps that certificate. One whose
+    certificate was revoked gets a new one only if *reinstate* has it.
     """
     with folder.locked():
         authority = folder.open(passphrase, now)
-        folder.ledger.read()  # nothing is signed over a damaged ledger
-        due = [
-            request
-            for request in _accept(requests, entitlements)
-            if not _serves(_read(folder.issued(request.entitlement.member)), request, authority, now)
+        history = folder.ledger.history()  # nothing is signed over a damaged ledger
+        issuer = authority.fingerprint
+        revoked = {int(each.serial, 16) for each in history.revoked if each.issuer == issuer}
+        refused = [
+            _revoked(member, how)
+            for member, how in history.excluded().items()
+            if member in requests and member not in reinstate
         ]
-        issued = {request.entitlement.member: issue(authority, request, now) for request in due}
-        folder.ledger.append(_entry(member, authority, leaf, now) for member, leaf in issued.items())
+        due = []
+        for request in _accept(requests, entitlements, refused):
+            leaf = _read(folder.issued(request.entitlement.member))
+            if (leaf and leaf.serial_number in revoked) or not _serves(leaf, request, authority, now):
+                due.append(request)
+        numbers = _serials(folder, history, len(due))
+        issued = {
+            request.entitlement.member: issue(authority, request, number, now)
+            for request, number in zip(due, numbers)
+        }
+        folder.ledger.append(_entry(member, issuer, leaf, now) for member, leaf in issued.items())
         for member, leaf in issued.items():
             _write(folder.issued(member), leaf)
     return sorted(issued)
 
 
-def issue(authority: Authority, request: Request, now: datetime) -> x509.Certificate:
+def record(folder: Folder, reported: Mapping[str, str], now: datetime) -> list[str]:
+    """Have what hosts *reported* (PEM by member) in the ledger, if a CA of the folder issued it.
+
+    Returns the members whose certificate was missing there, as all are after the
+    ledger was lost. Raises `ProblemsError` and OSError.
+    """
+    leaves = {member: leaf for member, pem in reported.items() if (leaf := _parsed(pem.encode()))}
+    if not leaves:
+        return []
+    with folder.locked():
+        known = {entry.fingerprint for entry in folder.ledger.read()}
+        slots = [slot for slot in map(folder.slot, SLOTS) if slot]
+        missing = {
+            member: _entry(member, chain.fingerprint(slot.certificate), leaf, now)
+            for member, leaf in leaves.items()
+            if chain.fingerprint(leaf) not in known
+            for slot in slots
+            if chain.is_issued_by(leaf, slot.certificate)
+        }
+        folder.ledger.append(missing.values(), found=True)
+    return sorted(missing)
+
+
+def _revoked(member: str, how: Revoked) -> Problem:
+    return Problem(
+        f"its certificate was revoked at {how.revoked_at} ({how.reason})",
+        "If it may have a new one, add it to ipsec_reinstate; if not, take it out of the inventory",
+        "ipsec_reinstate",
+        member,
+    )
+
+
+def _serials(folder: Folder, history: History, count: int) -> list[int]:
+    """Return serial numbers that no certificate in the ledger has."""
+    used = {int(entry.serial, 16) for entry in history.issued}
+    slot = folder.slot("ca")
+    if slot and slot.serial_file:
+        return serials.take(slot.serial_file, count, used)
+    numbers: list[int] = []
+    while len(numbers) < count:
+        number = x509.random_serial_number()
+        if number not in used:
+            numbers.append(number)
+    return numbers
+
+
+def issue(authority: Authority, request: Request, serial: int, now: datetime) -> x509.Certificate:
     """Return a certificate for an accepted *request*, valid no longer than the CA."""
     ca = authority.certificate
     names = request.entitlement
@@ -116,7 +177,7 @@ def issue(authority: Authority, request: Request, now: datetime) -> x509.Certifi
         .subject_name(request.csr.subject)
         .issuer_name(ca.subject)
         .public_key(request.csr.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial)
         .not_valid_before(starts)
         .not_valid_after(ends)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -124,14 +185,16 @@ def issue(authority: Authority, request: Request, now: datetime) -> x509.Certifi
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectAlternativeName(alternative), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(request.csr.public_key()), critical=False)
-        .add_extension(_authority_key_id(ca), critical=False)
+        .add_extension(key_id_of(ca), critical=False)
         .sign(authority.key, keys.hash_for(authority.key))
     )
 
 
-def _accept(requests: Mapping[str, str], entitlements: Mapping[str, Entitlement]) -> list[Request]:
+def _accept(
+    requests: Mapping[str, str], entitlements: Mapping[str, Entitlement], refused: Iterable[Problem]
+) -> list[Request]:
     accepted: list[Request] = []
-    problems: list[Problem] = []
+    problems = list(refused)
     for member, pem in requests.items():
         try:
             accepted.append(check_request(pem, entitlements[member]))
@@ -279,37 +342,32 @@ def _public_key(leaf: x509.Certificate) -> bytes:
     )
 
 
-def _authority_key_id(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    try:
-        identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    except x509.ExtensionNotFound:  # an adopted CA
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key())  # type: ignore[arg-type]
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
-
-
-def _entry(member: str, authority: Authority, leaf: x509.Certificate, now: datetime) -> Issued:
+def _entry(member: str, issuer: str, leaf: x509.Certificate, now: datetime) -> Issued:
     return Issued(
         serial=f"{leaf.serial_number:x}",
         member=member,
         subject=leaf.subject.rfc4514_string(),
         names=tuple(_alternative_names(leaf).split(", ")),
-        not_before=_iso(leaf.not_valid_before_utc),
-        not_after=_iso(leaf.not_valid_after_utc),
-        fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
-        issuer=authority.fingerprint,
-        issued_at=_iso(now),
+        not_before=iso(leaf.not_valid_before_utc),
+        not_after=iso(leaf.not_valid_after_utc),
+        fingerprint=chain.fingerprint(leaf),
+        issuer=issuer,
+        issued_at=iso(now),
     )
-
-
-def _iso(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _read(path: str) -> x509.Certificate | None:
     try:
         with open(path, "rb") as file:
-            return x509.load_pem_x509_certificate(file.read())
-    except (FileNotFoundError, ValueError):
+            return _parsed(file.read())
+    except FileNotFoundError:
+        return None
+
+
+def _parsed(pem: bytes) -> x509.Certificate | None:
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError:
         return None
 
 

@@ -54,8 +54,12 @@ def ca(
     ends: datetime = pki.NOW + 3650 * pki.DAY,
     is_ca: bool = True,
     length: int | None = None,
+    usage: bool = False,
 ) -> Ca:
-    """Return a CA with the key that belongs to its name; without *issuer* a root."""
+    """Return a CA with the key that belongs to its name; without *issuer* a root.
+
+    With *usage* it has key usages, to sign certificates only.
+    """
     key = pki.key(hash(common_name), "ecdsa-p256")
     subject = pki.name(common_name, organization="Example")
     signer = issuer.authority.key if issuer else key
@@ -69,6 +73,9 @@ def ca(
         .not_valid_after(ends)
         .add_extension(x509.BasicConstraints(is_ca, length if is_ca else None), critical=True)
     )
+    if usage:
+        uses = x509.KeyUsage(False, False, False, False, False, True, False, False, False)
+        builder = builder.add_extension(uses, critical=True)
     above = (issuer.certificate, *issuer.above) if issuer else ()
     return Ca(Authority(builder.sign(signer, hashes.SHA256()), key), above)
 

@@ -15,7 +15,11 @@ import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils import _files
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki import folder as folder_module
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import Authority, encrypt
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import (
+    Authority,
+    encrypt,
+    warnings,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder, Opened
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import KEY_TYPES, describe
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
@@ -335,6 +339,6 @@ def test_several_runs_at_once_create_one(tmp_path: Path) -> None:
 def test_warning_when_the_ca_ends_before_certificates_would(folder: Folder) -> None:
     opened = folder.ensure(pki.PASSPHRASE, "ecdsa-p256", 100, pki.NOW)
     assert opened.authority is not None
-    assert opened.authority.warnings(pki.NOW, 100) == []
-    (warning,) = opened.authority.warnings(pki.NOW, 101)
+    assert warnings(opened.authority.certificate, pki.NOW, 100) == []
+    (warning,) = warnings(opened.authority.certificate, pki.NOW, 101)
     assert "they end with it" in warning

@@ -58,13 +58,15 @@ def test_a_torn_last_line_is_repaired(ledger: Ledger, cut: int) -> None:
 def test_events_of_later_versions_are_kept(ledger: Ledger) -> None:
     ledger.append([entry(1)])
     with Path(ledger.path).open("a", encoding="utf-8") as file:
-        file.write('{"event": "revoked", "serial": "1"}\n')
+        file.write('{"event": "suspended", "serial": "1"}\n')
     ledger.append([entry(2)])
     assert ledger.read() == (entry(1), entry(2))
-    assert '"revoked"' in Path(ledger.path).read_text(encoding="utf-8")
+    assert '"suspended"' in Path(ledger.path).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("damage", ["x", "[]", "{}", '{"event": "issued"}', "null", "\x00\xff"])
+@pytest.mark.parametrize(
+    "damage", ["x", "[]", "{}", '{"event": "issued"}', '{"event": "revoked"}', "null", "\x00\xff"]
+)
 def test_damage_is_reported(ledger: Ledger, damage: str) -> None:
     ledger.append([entry(1)])
     with Path(ledger.path).open("a", encoding="utf-8") as file:
