@@ -13,7 +13,7 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -102,6 +102,16 @@ class ListedCrl:
         return cls(crl.this_update, crl.next_update, len(crl.revoked))
 
 
+@dataclass(frozen=True)
+class Bundle:
+    """A certificate and its private key on their way into a database."""
+
+    certificate: Certificate
+    contents: bytes = field(repr=False)
+    """PKCS #12 with these two and nothing else."""
+    password: str = field(repr=False)
+
+
 class Database(Protocol):
     """What the collection does to an NSS database. Failures are `CommandError`."""
 
@@ -132,8 +142,14 @@ class Database(Protocol):
     def delete_crl(self, nickname: str) -> None:
         """Delete the revocation list of the CA with *nickname*."""
 
+    def add_bundle(self, bundle: Bundle) -> None:
+        """Add a certificate with its key, under the nickname in the bundle, or where its subject is already."""
+
     def refusal(self, nickname: str) -> str | None:
         """Return why NSS would not accept the certificate for IPsec; None if it would."""
+
+    def refusal_of(self, certificate: Certificate, authorities: Iterable[Certificate]) -> str | None:
+        """Return why NSS would not accept a certificate that is not in the database, with these CAs."""
 
 
 @dataclass
@@ -202,7 +218,21 @@ class MemoryDatabase:
             if entry.nickname == nickname:
                 self.lists.pop(entry.certificates[0].subject_name, None)
 
+    def add_bundle(self, bundle: Bundle) -> None:
+        """See `Database`. What is only imagined needs no nickname from the bundle."""
+        self.keys.add(bundle.certificate.public_key.key_id)
+        for number, entry in enumerate(self.entries):
+            if entry.certificates[0].subject_name == bundle.certificate.subject_name:
+                together = (bundle.certificate, *entry.certificates)
+                self.entries[number] = Entry(entry.nickname, entry.trust, together)
+                return
+        self.add("underlay-bundle", bundle.certificate, ",,")
+
     def refusal(self, nickname: str) -> str | None:
+        """See `Database`: what does not exist is refused by nobody."""
+        return None
+
+    def refusal_of(self, certificate: Certificate, authorities: Iterable[Certificate]) -> str | None:
         """See `Database`: what does not exist is refused by nobody."""
         return None
 
@@ -324,6 +354,22 @@ class CertutilDatabase:
             return None
         return said[-1].rpartition("invalid: ")[2] if said else "certutil gives no reason"
 
+    def refusal_of(self, certificate: Certificate, authorities: Iterable[Certificate]) -> str | None:
+        """See `Database`: asks NSS with a database of its own, in which there is no key."""
+        with tempfile.TemporaryDirectory(prefix="underlay-nss-") as directory:
+            other = CertutilDatabase(self._run, directory)
+            with other.opened(create=True):
+                for number, authority in enumerate(authorities):
+                    other.add(f"ca-{number}", authority, "CT,," if authority.is_root else ",,")
+                other.add("certificate", certificate, ",,")
+                return other.refusal("certificate")
+
+    def add_bundle(self, bundle: Bundle) -> None:
+        """See `Database`."""
+        # Files in memory, which are gone with this process, however it ends.
+        with _in_memory(bundle.contents) as contents, _in_memory(bundle.password.encode()) as password:
+            self._change("-i", contents, "-w", password, program="pk12util")
+
     def create_request(self, key_type: str, subject: str, names: Names) -> Request:
         """Generate a key in the database and return a request for it.
 
@@ -391,7 +437,8 @@ class CertutilDatabase:
         return None
 
     def _attempt(self, *arguments: str, stdin: str | None = None, program: str = "certutil") -> Completed:
-        argv = [program, *arguments, "-d", f"sql:{self.directory}", "-f", self._password_file()]
+        option = "-k" if program == "pk12util" else "-f"
+        argv = [program, *arguments, "-d", f"sql:{self.directory}", option, self._password_file()]
         return self._present(self._run(argv, stdin=stdin, check=False))
 
     @staticmethod
@@ -417,6 +464,15 @@ class CertutilDatabase:
             if os.path.exists(path):
                 return path
         return os.devnull
+
+
+@contextmanager
+def _in_memory(data: bytes) -> Iterator[str]:
+    """Give the path of a file with *data* that is on no file system, for commands of this user's."""
+    with os.fdopen(os.memfd_create("underlay"), "wb") as file:
+        file.write(data)
+        file.flush()
+        yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 def _listed_crl(text: str) -> ListedCrl:

@@ -21,6 +21,7 @@ from typing import Any
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss import authorities
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
+    Bundle,
     CertutilDatabase,
     Content,
     Database,
@@ -122,7 +123,7 @@ def repair(db: Database, wanted: Wanted, issuers: Sequence[Certificate], now: da
     """
     content = db.content()
     if fault(content, wanted.nickname, wanted, issuers, now):
-        for other in (_staged(wanted.nickname), _old(wanted.nickname)):
+        for other in (staged(wanted.nickname), _old(wanted.nickname)):
             if not fault(content, other, wanted, issuers, now):
                 _promote(db, other, wanted.nickname)
                 break
@@ -188,53 +189,59 @@ def install(
     _tidy(db, nickname, keep=certificate)
     replaces = content.entry(nickname) is not None and not _is_only(content.entry(nickname), certificate)
     place = db.content().nickname_of(certificate)
-    if place is not None and not _is_only(db.content().entry(place), certificate):
-        # A bundle with the subject of the one before it: NSS filed both under one nickname.
-        remove(db, place, keep=certificate)
+    if any(old.subject_name == certificate.subject_name for old in _others(db, nickname, certificate)):
+        # It cannot stand beside the old one, which NSS files under the same nickname.
+        _raise_refusal(nickname, db.refusal_of(certificate, issuers))
+        remove(db, nickname, keep=certificate)
         place = None
     added = place is None
     if place is None:
-        # With the same subject it cannot stand beside the old one.
-        if any(certificate.subject_name == old.subject_name for old in _certificates(db, nickname)):
-            remove(db, nickname, keep=certificate)
-        place = _staged(nickname) if db.content().entry(nickname) else nickname
+        place = staged(nickname) if db.content().entry(nickname) else nickname
         db.add(place, certificate, _NO_TRUST)
         found = db.content().nickname_of(certificate)
         if found != place:
             raise ProblemsError([_misfiled(place, found, "the certificate")])
     _settle_trust(db, place)
     refusal = db.refusal(place)
-    if refusal:
-        if added:
-            db.delete_certificate(place)
-        raise ProblemsError(
-            [
-                Problem(
-                    f"NSS does not accept the certificate for {nickname}: {refusal}",
-                    "Check that ca_certificate is the CA that signed it and that this host's clock is right",
-                )
-            ]
-        )
+    if refusal and added:
+        db.delete_certificate(place)
+    _raise_refusal(nickname, refusal)
     if place != nickname:
         _promote(db, place, nickname)
     return replaces
 
 
+def import_bundle(
+    db: Database, nickname: str, bundle: Bundle, issuers: Sequence[Certificate], now: datetime
+) -> bool:
+    """Have exactly the certificate of *bundle*, with its key, under *nickname*; else as `install`."""
+    certificate = bundle.certificate
+    check_fit(db.content(), nickname, certificate, issuers, now)
+    content = db.content()
+    if content.nickname_of(certificate) is None or certificate.public_key.key_id not in content.keys:
+        # Before the key is there, so that one that cannot serve leaves nothing behind.
+        _raise_refusal(nickname, db.refusal_of(certificate, issuers))
+        _tidy(db, nickname, keep=certificate)
+        db.add_bundle(bundle)
+    return install(db, nickname, certificate, issuers, now)
+
+
 def uninstall(db: Database, nickname: str, authority_nickname: str | None) -> None:
     """Delete the certificate and its key, and the CA if *authority_nickname* is given."""
-    for each in (nickname, _staged(nickname), _old(nickname)):
+    for each in (nickname, staged(nickname), _old(nickname)):
         remove(db, each)
     if authority_nickname is not None:
         authorities.remove_all(db, authority_nickname)
 
 
+def staged(nickname: str) -> str:
+    """Return the nickname of a certificate that is to get *nickname* and is not checked yet."""
+    return f"{nickname}-new"
+
+
 def next_subject(content: Content, wanted: Wanted) -> dict[str, str]:
     """Return the subject of the next certificate: one that no certificate in the database has."""
     return _with_generation(wanted.subject, _next_generation(content, wanted))
-
-
-def _staged(nickname: str) -> str:
-    return f"{nickname}-new"
 
 
 def _old(nickname: str) -> str:
@@ -255,7 +262,7 @@ def _promote(db: Database, place: str, nickname: str) -> None:
 
 def _tidy(db: Database, nickname: str, keep: Certificate | None = None) -> None:
     """Delete what an interrupted swap left beside *nickname*, except for *keep*."""
-    for leftover in (_staged(nickname), _old(nickname)):
+    for leftover in (staged(nickname), _old(nickname)):
         if not (keep and _is_only(db.content().entry(leftover), keep)):
             remove(db, leftover, keep)
 
@@ -270,9 +277,21 @@ def _is_only(entry: Entry | None, certificate: Certificate) -> bool:
     return entry is not None and entry.certificates == (certificate,)
 
 
-def _certificates(db: Database, nickname: str) -> tuple[Certificate, ...]:
+def _others(db: Database, nickname: str, certificate: Certificate) -> list[Certificate]:
     entry = db.content().entry(nickname)
-    return entry.certificates if entry else ()
+    return [other for other in entry.certificates if other != certificate] if entry else []
+
+
+def _raise_refusal(nickname: str, refusal: str | None) -> None:
+    if refusal:
+        raise ProblemsError(
+            [
+                Problem(
+                    f"NSS does not accept the certificate for {nickname}: {refusal}",
+                    "Check that ca_certificate is the CA that signed it and that this host's clock is right",
+                )
+            ]
+        )
 
 
 def check_fit(
@@ -300,7 +319,7 @@ def check_fit(
         for entry in content.entries
         for other in entry.certificates
         if other.subject_name == certificate.subject_name and other != certificate
-    } - {nickname, _staged(nickname), _old(nickname)}
+    } - {nickname, staged(nickname), _old(nickname)}
     if twins:
         problems.append(
             Problem(

@@ -129,20 +129,29 @@ def as_host_sees(ca: Authority) -> Certificate:
 
 
 @cache
-def intermediate(number: int = 0) -> Authority:
-    """Return a CA that *authority(number)* issued."""
-    root, own = authority(number), key(2000 + number)
+def root() -> Authority:
+    """Return a CA that may issue CAs, which `authority` may not."""
+    return _certified(name("root"), key(2000), None)
+
+
+@cache
+def intermediate() -> Authority:
+    """Return a CA that `root` issued."""
+    return _certified(name("intermediate"), key(2001), root())
+
+
+def _certified(subject: x509.Name, own: PrivateKey, issuer: Authority | None) -> Authority:
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name(f"intermediate {number}"))
-        .issuer_name(root.certificate.subject)
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
         .public_key(own.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW - DAY)
         .not_valid_after(NOW + 3000 * DAY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
-        .sign(root.key, hashes.SHA384())
+        .sign(issuer.key if issuer else own, hashes.SHA384())
     )
     return Authority(certificate, own)
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.underlay.ipsec.plugins.action import nss_pkcs12 as nss_pkcs12_action
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import CertutilDatabase, Content
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import Names
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import Authority
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import generate
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import (
     Entitlement,
     check_request,
@@ -27,10 +30,11 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import
     sign,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed, host_runner
-from ansible_collections.underlay.ipsec.plugins.modules import nss_certificate, nss_request
+from ansible_collections.underlay.ipsec.plugins.modules import nss_certificate, nss_pkcs12, nss_request
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 pytestmark = pytest.mark.skipif(shutil.which("certutil") is None, reason="certutil is not installed")
 
@@ -93,6 +97,32 @@ class Host:
     def enrol(self, *, force: bool = False, **changes: Any) -> dict[str, Any]:
         """Do all three steps."""
         return self.certificate(self.sign(self.request(force=force, **changes), **changes))
+
+    def bundle(
+        self, path: Path, password: str = pki.PASSPHRASE, *, check: bool = False, **changes: Any
+    ) -> dict[str, Any]:
+        """Do what the action nss_pkcs12 does, and run the module."""
+        options = {
+            "ca_certificate": self.ca_certificate,
+            "authorities": [],
+            "nickname": "underlay-h1",
+            **changes,
+        }
+        made = nss_pkcs12_action.travelling(
+            {"bundle": str(path), "password": password, **options}, "h1", pki.NOW
+        )
+        params = {
+            "ca_nickname": "underlay-ca",
+            "nss_dir": str(self.nss_dir),
+            "metrics_dir": str(self.metrics_dir),
+            **options,
+            **made,
+        }
+        return nss_pkcs12._run(params, check=check)
+
+    def authority(self) -> Authority:
+        """Return the CA with its key."""
+        return self.folder.open(pki.PASSPHRASE, pki.NOW)
 
     def content(self) -> Content:
         """Return what the database holds."""
@@ -361,7 +391,7 @@ def test_a_forged_certificate_is_refused_and_the_old_one_stays(host: Host) -> No
     genuine = host.folder.open(pki.PASSPHRASE, pki.NOW)
     forger = Authority(genuine.certificate, pki.key(7))
     names = Entitlement.from_slice("h1", pki.slice_certificate())
-    forged = issue(forger, check_request(request["csr"], names), pki.NOW)
+    forged = issue(forger, check_request(request["csr"], names), 1, pki.NOW)
     text = forged.public_bytes(serialization.Encoding.PEM).decode()
     with pytest.raises(ProblemsError, match="NSS does not accept the certificate"):
         host.certificate(text)
@@ -401,3 +431,161 @@ def test_a_damaged_database(host: Host) -> None:
     (host.nss_dir / "cert9.db").write_bytes(b"not a database")
     with pytest.raises(CommandError, match="certutil"):
         host.request()
+
+
+def p12(
+    path: Path,
+    issuer: Authority,
+    subject: x509.Name | None = None,
+    chain: Sequence[x509.Certificate] = (),
+    friendly_name: str = "whatever it is",
+    **changes: Any,
+) -> Path:
+    """Write a bundle for h1 and return its path."""
+    private_key = generate(changes.pop("key_type", "ecdsa-p384"))
+    leaf = pki.leaf(subject or pki.name("h1", "bundle"), private_key=private_key, issuer=issuer, **changes)
+    path.write_bytes(
+        pkcs12.serialize_key_and_certificates(
+            friendly_name.encode(),
+            private_key,
+            x509.load_pem_x509_certificate(leaf.pem.encode()),
+            chain,
+            serialization.BestAvailableEncryption(pki.PASSPHRASE.encode()),
+        )
+    )
+    return path
+
+
+@pytest.mark.parametrize("key_type", ["ecdsa-p384", "rsa-3072"])
+def test_bundle(host: Host, tmp_path: Path, key_type: str) -> None:
+    path = p12(tmp_path / "h1.p12", host.authority(), key_type=key_type, chain=[host.authority().certificate])
+    foretold = host.bundle(path, check=True)
+    assert not host.nss_dir.exists()
+    done = host.bundle(path)
+    assert (done["changed"], done["rotated"]) == (True, False)
+    assert foretold == done
+    host.assert_tidy()
+    wanted: dict[str, Any] = {
+        "source": "pkcs12",
+        "fingerprint": done["fingerprint"],
+        "key_type": key_type,
+    }
+    for check in (True, False):
+        assert host.bundle(path, check=check)["changed"] is False
+        answer = host.request(check=check, **wanted)
+        assert (answer["changed"], answer["state"], answer["csr"]) == (False, "valid", None)
+        assert answer["fingerprint"] == done["fingerprint"]
+
+
+@pytest.mark.parametrize("subject", [pki.name("h1"), pki.name("h1", "bundle"), pki.name("other")])
+@pytest.mark.parametrize("first", ["ca", "pkcs12"])
+def test_a_bundle_replaces(host: Host, tmp_path: Path, first: str, subject: x509.Name) -> None:
+    if first == "ca":
+        old = host.enrol()
+    else:
+        old = host.bundle(p12(tmp_path / "old.p12", host.authority(), pki.name("h1")))
+    path = p12(tmp_path / "new.p12", host.authority(), subject)
+    wanted: dict[str, Any] = {"source": "pkcs12", "fingerprint": "0" * 64}
+    answer = host.request(**wanted)
+    assert (answer["state"], answer["csr"]) == ("requested", None)
+    assert answer["reason"] == "another certificate than in the bundle"
+    host.assert_tidy()
+    foretold = host.bundle(path, check=True)
+    done = host.bundle(path)
+    assert (done["changed"], done["rotated"]) == (True, True)
+    assert foretold == done
+    assert done["fingerprint"] != old["fingerprint"]
+    host.assert_tidy()
+    assert host.bundle(path)["changed"] is False
+
+
+def test_a_bundle_makes_a_request_needless(host: Host, tmp_path: Path) -> None:
+    host.request()
+    host.bundle(p12(tmp_path / "h1.p12", host.authority()))
+    host.assert_tidy()
+
+
+@pytest.mark.parametrize("same_subject", [True, False])
+@pytest.mark.parametrize("commands", range(8))
+def test_killed_in_the_middle_of_an_import(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: int, same_subject: bool
+) -> None:
+    host.bundle(p12(tmp_path / "old.p12", host.authority(), pki.name("h1")))
+    path = p12(tmp_path / "new.p12", host.authority(), pki.name("h1" if same_subject else "other"))
+    fingerprint = host.bundle(path, check=True)["fingerprint"]
+    done = kill_after(monkeypatch, host, commands, lambda: host.bundle(path))
+    if commands == 0:
+        assert done == 0
+    host.request(source="pkcs12", fingerprint=fingerprint)
+    host.bundle(path)
+    host.assert_tidy()
+    entry = host.content().entry("underlay-h1")
+    assert entry is not None
+    assert entry.certificates[0].fingerprint == fingerprint
+    assert host.bundle(path)["changed"] is False
+
+
+def kill_after(monkeypatch: pytest.MonkeyPatch, host: Host, commands: int, run: Callable[[], object]) -> int:
+    """Let *run* change the host's database *commands* times, and no more; return how often it did."""
+    done = 0
+    real = CertutilDatabase._change
+
+    def change(self: CertutilDatabase, *arguments: str, **options: Any) -> str:
+        nonlocal done
+        if self.directory == str(host.nss_dir):
+            if done == commands:
+                raise KeyboardInterrupt
+            done += 1
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(CertutilDatabase, "_change", change)
+    with suppress(KeyboardInterrupt):
+        run()
+    monkeypatch.undo()
+    return done
+
+
+def test_a_bundle_of_an_intermediate(host: Host, tmp_path: Path) -> None:
+    root, middle = pki.root(), pki.intermediate()
+    path = p12(tmp_path / "h1.p12", middle, chain=[middle.certificate, root.certificate])
+    host.ca_certificate = middle.pem
+    done = host.bundle(path, authorities=[root.pem])
+    content = host.content()
+    beside = f"underlay-ca+{root.fingerprint[:16]}"
+    assert {entry.nickname: entry.trust for entry in content.entries} == {
+        "underlay-ca": ",,",
+        beside: "CT,,",
+        "underlay-h1": "u,u,u",
+    }
+    answer = host.request(authorities=[root.pem], source="pkcs12", fingerprint=done["fingerprint"])
+    assert answer["changed"] is False
+
+
+def test_an_intermediate_that_only_the_bundle_has_is_refused(host: Host, tmp_path: Path) -> None:
+    root, middle = pki.root(), pki.intermediate()
+    host.ca_certificate = root.pem
+    path = p12(tmp_path / "h1.p12", middle, chain=[middle.certificate])
+    with pytest.raises(ProblemsError, match="was not issued by the given CA"):
+        host.bundle(path)
+    assert host.content() == Content()
+
+
+@pytest.mark.parametrize(
+    ("changes", "password", "said"),
+    [
+        ({}, "wrong", "password"),
+        ({"starts": pki.NOW + pki.DAY}, pki.PASSPHRASE, "not valid"),
+        ({"starts": pki.NOW - 2 * pki.DAY, "ends": pki.NOW - pki.DAY}, pki.PASSPHRASE, "expired"),
+        ({"issuer": pki.authority(5)}, pki.PASSPHRASE, "issuer|CA"),
+    ],
+)
+def test_a_bundle_that_cannot_serve_changes_nothing(
+    host: Host, tmp_path: Path, changes: dict[str, Any], password: str, said: str
+) -> None:
+    host.bundle(p12(tmp_path / "old.p12", host.authority()))
+    before = host.content()
+    path = p12(tmp_path / "new.p12", **{"issuer": host.authority(), **changes})
+    with pytest.raises(ProblemsError, match=said):
+        host.bundle(path, password)
+    assert host.content() == before
+    host.assert_tidy()

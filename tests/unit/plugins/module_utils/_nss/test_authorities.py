@@ -31,7 +31,7 @@ FIRST = "underlay-ca"
 A = pki.as_host_sees(pki.authority(0))
 B = pki.as_host_sees(pki.authority(1))
 C = pki.as_host_sees(pki.authority(2))
-INTER = pki.as_host_sees(pki.intermediate(0))
+ROOT, INTER = pki.as_host_sees(pki.root()), pki.as_host_sees(pki.intermediate())
 
 
 def renewed(ca: Authority) -> Certificate:
@@ -98,12 +98,14 @@ CASES: list[Any] = [
     pytest.param(
         {FIRST: ("CT,,", A), beside(A): ("CT,,", B)}, B, [A], SWAPPED, id="the place of the old one is taken"
     ),
-    pytest.param(ALONE, INTER, [A], {FIRST: (",,", INTER), beside(A): ("CT,,", A)}, id="an intermediate"),
+    pytest.param(
+        ALONE, INTER, [ROOT], {FIRST: (",,", INTER), beside(ROOT): ("CT,,", ROOT)}, id="an intermediate"
+    ),
     pytest.param(
         {FIRST: ("CT,,", INTER)},
         INTER,
-        [A],
-        {FIRST: (",,", INTER), beside(A): ("CT,,", A)},
+        [ROOT],
+        {FIRST: (",,", INTER), beside(ROOT): ("CT,,", ROOT)},
         id="an intermediate with too much trust",
     ),
     pytest.param({}, A, [A], ALONE, id="the same twice"),

@@ -147,5 +147,5 @@ def test_each_truncation_of_a_revocation_list_is_noticed() -> None:
 
 
 def test_who_issued_itself() -> None:
-    assert pki.as_host_sees(pki.authority()).is_root
+    assert pki.as_host_sees(pki.root()).is_root
     assert not pki.as_host_sees(pki.intermediate()).is_root
