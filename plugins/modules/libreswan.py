@@ -270,10 +270,11 @@ options:
       - The text of a shell script that a service runs beside pluto, where libreswan 4.x needs it. It mends
         security associations that pluto leaves one-way or stuck.
     type: str
-  reload:
+  one_ca:
     description:
-      - Take up a certificate that changed. Opportunistic connections are loaded again though their text is the same;
-        those of a mesh keep their security associations, and authenticate with it from then on.
+      - Whether peers need a certificate of the CA that issued this host's own. Otherwise one of any CA that NSS trusts
+        will do, so set it where NSS trusts others than the members' CA.
+      - While one CA takes over from another, members have certificates of both.
     type: bool
     default: false
 """
@@ -314,6 +315,12 @@ unestablished:
       before this run, or lost it by this run.
   returned: with O(stage=prepare) and O(stage=enforce)
   type: int
+renewed:
+  description:
+    - Whether certificates, CAs or CRLs in NSS changed and security associations are older than that. If so, run
+      M(underlay.ipsec.reauthenticate).
+  returned: with O(stage=prepare) and O(stage=enforce)
+  type: bool
 pending:
   description: Whether O(enforcement) still waits for O(stage=enforce).
   returned: with O(stage=prepare) and O(stage=enforce)
@@ -336,7 +343,7 @@ service:
   sample: started
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -344,7 +351,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply as live
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import difference, pause, render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import (
+    difference,
+    pause,
+    render,
+    renewed,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect, detect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.stage import desired
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner, host_runner
@@ -422,7 +434,7 @@ def argument_spec() -> dict[str, Any]:
         "stage": {"type": "str", "choices": list(STAGES), "default": "prepare"},
         "hold_seconds": {"type": "int", "default": 60},
         "watch": {"type": "str"},
-        "reload": {"type": "bool", "default": False},
+        "one_ca": {"type": "bool", "default": False},
     }
 
 
@@ -446,7 +458,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         raise IpsecError(
             "libreswan is not installed: run the role underlay.ipsec.libreswan, which installs it"
         )
-    settings = render.settings_from(params["settings"], params["peers"])
+    settings = replace(render.settings_from(params["settings"], params["peers"]), one_ca=params["one_ca"])
     if params["enforcement"] == "clear":
         settings = replace(settings, endpoints=())
     stage = params["stage"]
@@ -462,8 +474,15 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         watch=params["watch"] or "",
         keys=params["keys"],
     )
-    reload = wanted.connections if params["reload"] else ()
-    result = _change(run, dialect, observed, wanted.files, check=check, reload=reload)
+    # Pluto 4.x crashes if it reads certificates again while it has an opportunistic SA.
+    opportunistic = observed.loaded is not None and any("#" in name for name in observed.loaded.routed)
+    reread = not opportunistic or not (dialect or _LIKELY).hands_over
+    result = _change(run, dialect, observed, wanted.files, check=check, reread=reread)
+    # 5.x sees within half a minute what else is revoked, 4.x only what was when it was started.
+    lasting = {renewed.CERTIFICATE, *([renewed.REVOCATION] if (dialect or _LIKELY).hands_over else [])}
+    stale = bool(lasting & observed.renewed)
+    if observed.renewed and not stale and not check:
+        renewed.forget()
     started = result["service"] in ("started", "restarted")
     if result["changed"] and not check and not settings.mesh:
         if stage == "enforce":
@@ -480,6 +499,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         "pending": wanted.pending,
         "hold": wanted.switching or not settings.mesh,
         "unestablished": len(awaited - established),
+        "renewed": observed.loaded is not None and not started and stale,
     }
 
 
@@ -491,9 +511,9 @@ def _change(
     *,
     check: bool,
     serve: bool = True,
-    reload: Sequence[str] = (),
+    reread: bool = False,
 ) -> dict[str, Any]:
-    change = difference.delta(observed, files, reload, serve=serve)
+    change = difference.delta(observed, files, serve=serve, reread=reread)
     if change and not check:
         if change.write:
             live.validate(run, files)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import write_atomically
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render, renewed
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
     PREFIX,
     Connection,
@@ -37,6 +37,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoint
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import (
     IkeSa,
     Loaded,
+    ending,
     parse,
     useless,
 )
@@ -56,8 +57,9 @@ def observe(run: Runner, root: Path = Path("/"), *, wait: Callable[[float], None
     files = _files(root)
     running = run(["systemctl", "is-active", "--quiet", SERVICE], check=False).rc == 0
     enabled = run(["systemctl", "is-enabled", "--quiet", SERVICE], check=False).rc == 0
+    journal, note = _read_journal(root), renewed.noted(root)
     if not running:
-        return Observed(files, None, enabled, _read_journal(root))
+        return Observed(files, None, enabled, journal, renewed=note)
     loaded, ailing = _look(run)
     if ailing:
         # Pluto and the kernel answer one after the other, while peers may be ending SAs in
@@ -66,11 +68,11 @@ def observe(run: Runner, root: Path = Path("/"), *, wait: Callable[[float], None
         loaded, still = _look(run)
         before = {sa.serial for sa in ailing}
         ailing = tuple(sa for sa in still if sa.serial in before)
-    return Observed(files, loaded, enabled, _read_journal(root), ailing)
+    return Observed(files, loaded, enabled, journal, ailing, renewed=note)
 
 
 def _look(run: Runner) -> tuple[Loaded, tuple[IkeSa, ...]]:
-    loaded = _loaded(run)
+    loaded = look_loaded(run)
     outbound = frozenset(
         policy.destination.split("/")[0]
         for policy in read_policies(run)
@@ -85,7 +87,9 @@ def validate(run: Runner, files: Mapping[str, str]) -> None:
     ``--checkconfig`` exits 0 for much that it then ignores (a key twice, an unknown
     ``authby``), so a word on standard error counts as well.
     """
-    text = "\n".join(text for path, text in files.items() if path.endswith(".conf"))
+    text = "\n".join(
+        text for path, text in files.items() if path.endswith(".conf") and path != render.SYSCTL_FILE
+    )
     with tempfile.NamedTemporaryFile("w", suffix=".conf", encoding="utf-8") as candidate:
         candidate.write(text)
         candidate.flush()
@@ -118,6 +122,12 @@ def apply(
         run(["systemctl", "disable", "--quiet", "--now", render.WATCH_SERVICE], check=False)
     for path in change.remove:
         _below(root, path).unlink(missing_ok=True)
+    for changed, values in ((change.write, render.SYSCTL), (change.remove, render.SYSCTL_DEFAULT)):
+        if render.SYSCTL_FILE in changed:
+            run(
+                ["sysctl", "--quiet", "--write", *(f"{key}={value}" for key, value in values.items())],
+                check=False,
+            )
     if change.enable:
         run(["systemctl", "enable", "--quiet", SERVICE])
     if change.restart:
@@ -132,7 +142,8 @@ def apply(
         run(["systemctl", "restart", render.WATCH_SERVICE])
     if change.restart or change.start:
         _check_setup(run)
-        _await_loaded(run, connections_in(_files(root)), wait)
+        await_loaded(run, connections_in(_files(root)), wait)
+        renewed.forget(root)  # no SA is left that was made before
     _below(root, JOURNAL).unlink()
 
 
@@ -147,8 +158,9 @@ def _live(change: Delta, run: Runner, written: Mapping[str, Connection]) -> None
         run(["ipsec", "whack", "--rereadsecrets"])
     if change.certificates:
         run(["ipsec", "whack", "--rereadcerts"])
-    if any(is_endpoint(name) and "rightca" in written[name].values for name in change.add):
-        # Its CA may be new, and pluto keeps the ones it knows until five minutes pass without an
+    foreign = any(is_endpoint(name) and "rightca" in written[name].values for name in change.add)
+    if foreign or change.authorities:
+        # A CA may be new, and pluto keeps the ones it knows until five minutes pass without an
         # authentication. This is what then happens, and --rereadcerts on 4.x does not do.
         run(["ipsec", "whack", "--impair", "trigger:EVENT_FREE_ROOT_CERTS"], check=False)
     single = [name for name in change.add if written[name].is_group or name in change.exceptions]
@@ -196,7 +208,7 @@ def _load(connections: Iterable[Connection], run: Runner) -> None:
         batch.write("\n".join(text.values()).replace("auto=start", "auto=add"))
         batch.flush()
         answer = run(["ipsec", "addconn", "--config", batch.name, "--autoall"], check=False)
-    missing = set(text) - _loaded(run).connections
+    missing = set(text) - look_loaded(run).connections
     if missing:
         raise IpsecError(
             f"pluto did not load {', '.join(sorted(missing))}: {answer.stderr.strip() or answer.stdout.strip()}"
@@ -204,16 +216,8 @@ def _load(connections: Iterable[Connection], run: Runner) -> None:
 
 
 def _end(sas: Iterable[IkeSa], run: Runner) -> None:
-    """End *sas*, and whatever else there is with their peers.
-
-    By the peer's id, which takes effect at once and tells the peer. ``--deletestate`` waits
-    for the peer's answer: if none comes, pluto 4.x starts over without a Child SA, and with
-    such an IKE SA it ignores all packets that ask for one.
-    """
-    for target in dict.fromkeys(
-        ("--deleteid", "--name", sa.peer_id) if sa.peer_id else ("--deletestate", str(sa.serial))
-        for sa in sas
-    ):
+    """End *sas*; see `ending`."""
+    for target in ending(sas):
         run(["ipsec", "whack", *target], check=False)
 
 
@@ -223,7 +227,7 @@ def _route_exception(name: str, cidr: str, run: Runner) -> None:
     Traffic may make pluto negotiate again between the end and the exception, hence the tries.
     """
     for last in (False,) * 9 + (True,):
-        _end(_loaded(run).ike_sas_with(cidr), run)
+        _end(look_loaded(run).ike_sas_with(cidr), run)
         if run(["ipsec", "whack", "--name", name, "--route"], check=last).rc == 0:
             return
 
@@ -242,11 +246,11 @@ def _check_setup(run: Runner) -> None:
         raise ProblemsError([render.setup_problem()])
 
 
-def _await_loaded(run: Runner, names: Iterable[str], wait: Callable[[float], None]) -> None:
+def await_loaded(run: Runner, names: Iterable[str], wait: Callable[[float], None]) -> None:
     """Return once pluto has loaded *names*: systemd says "started" while a child of pluto still loads them."""
     missing = set(names)
     deadline = time.monotonic() + _LOAD_SECONDS
-    while missing := missing - _loaded(run).connections:
+    while missing := missing - look_loaded(run).connections:
         if time.monotonic() > deadline:
             raise IpsecError(
                 f"pluto runs, but did not load {', '.join(sorted(missing))} within {_LOAD_SECONDS:g} s: see journalctl -u {SERVICE}"
@@ -254,7 +258,7 @@ def _await_loaded(run: Runner, names: Iterable[str], wait: Callable[[float], Non
         wait(0.3)
 
 
-def _loaded(run: Runner) -> Loaded:
+def look_loaded(run: Runner) -> Loaded:
     status = run(["ipsec", "whack", "--status"], check=False).stdout
     return parse(status, run(["ipsec", "whack", "--showstates"], check=False).stdout)
 
@@ -266,7 +270,7 @@ def _files(root: Path) -> dict[str, str]:
         for folder in (render.CONF_DIR, render.POLICY_DIR)
         for path in _below(root, folder).glob("underlay*")
     }
-    paths = (path for path in sorted({*named, render.WATCH_UNIT_FILE}) if _is_ours(path))
+    paths = (path for path in sorted({*named, render.WATCH_UNIT_FILE, render.SYSCTL_FILE}) if _is_ours(path))
     return {
         path: _below(root, path).read_text(encoding="utf-8", errors="replace")
         for path in paths
@@ -275,7 +279,13 @@ def _files(root: Path) -> dict[str, str]:
 
 
 def _is_ours(path: str) -> bool:
-    if path in (render.SETUP_FILE, render.SECRETS_FILE, render.WATCH_SCRIPT_FILE, render.WATCH_UNIT_FILE):
+    if path in (
+        render.SETUP_FILE,
+        render.SECRETS_FILE,
+        render.SYSCTL_FILE,
+        render.WATCH_SCRIPT_FILE,
+        render.WATCH_UNIT_FILE,
+    ):
         return True
     name = path.rsplit("/", 1)[-1]
     return name.startswith(PREFIX) and (path.startswith(render.POLICY_DIR) or name.endswith(".conf"))
@@ -298,4 +308,5 @@ def _below(root: Path, path: str) -> Path:
 
 def _write(root: Path, path: str, text: str) -> None:
     mode = 0o600 if path == render.SECRETS_FILE else 0o644
+    _below(root, path).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(str(_below(root, path)), text, mode=mode)

@@ -41,6 +41,19 @@ class Dialect:
         return (("keyingtries", "1"),) if self.major < 5 else ()
 
     @property
+    def hands_over(self) -> bool:
+        """Whether a new pluto may take over from the running one without touching what is in the kernel.
+
+        5.x clears the kernel's SAs and policies when it starts.
+        """
+        return self.major < 5
+
+    @property
+    def expire_superseded(self) -> str:
+        """What makes pluto look at once, not hours later, whether an IKE SA is superseded, for ``whack --impair``."""
+        return "event-v2-rekey" if self.major < 5 else "trigger_v2_rekey"
+
+    @property
     def leaves_pairs_broken(self) -> bool:
         """Whether pluto leaves SAs without their outbound policy, or blocks a peer by an SA that outlived its use."""
         return self.major < 5

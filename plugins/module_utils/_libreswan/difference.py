@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render, renewed
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
     PREFIX,
     Connection,
@@ -46,6 +46,8 @@ class Observed:
     """None if the last run finished."""
     useless: tuple[IkeSa, ...] = ()
     """IKE SAs that carry nothing, and did not a moment before either."""
+    renewed: frozenset[str] = frozenset()
+    """What in NSS may be newer than what pluto uses; see `renewed`."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Delta:
     """Whether pluto has to read the pre-shared keys again."""
     certificates: bool = False
     """Whether pluto has to read the certificates again, for connections that stay loaded."""
+    authorities: bool = False
+    """Whether pluto has to read the CAs again."""
     listen: bool = False
     """Whether pluto has to read the policy files."""
     route: tuple[str, ...] = ()
@@ -92,15 +96,11 @@ class Delta:
         return next((word for word, true in done if true), "none")
 
 
-def delta(
-    observed: Observed, files: Mapping[str, str], reload: Iterable[str] = (), *, serve: bool = True
-) -> Delta:
+def delta(observed: Observed, files: Mapping[str, str], *, serve: bool = True, reread: bool = True) -> Delta:
     """Return what turns *observed* into *files*.
 
-    *reload* names connections whose certificate changed though their text is the same. Pairs
-    take up another one live; pluto 4.10 would crash if it did that with opportunistic SAs, so
-    groups are loaded again. With *serve* the service has to run and be enabled;
-    without it a stopped service is left stopped.
+    With *serve* the service has to run and be enabled; without it a stopped service is left
+    stopped. *reread* says whether pluto survives it if it is told to read certificates again.
     """
     write = {path: text for path, text in files.items() if observed.files.get(path) != text}
     remove = tuple(sorted(set(observed.files) - set(files)))
@@ -111,12 +111,12 @@ def delta(
     wanted, present = connections_in(files), connections_in(observed.files)
     journal = observed.journal or Journal()
     before, after = render.entries_in(observed.files), render.entries_in(files)
-    renewed = {name for name in reload if is_pair(name)} if not after else set()
-    forced = journal.connections | set(reload) - renewed
     changed = {
         name
         for name, connection in wanted.items()
-        if name not in loaded.connections or _differ(present.get(name), connection) or name in forced
+        if name not in loaded.connections
+        or _differ(present.get(name), connection)
+        or name in journal.connections
     }
     ours = {name for name in loaded.connections if name.startswith(PREFIX)}
     delete = tuple(sorted(ours - set(wanted)))
@@ -151,7 +151,8 @@ def delta(
         exceptions={name: cidr for name, cidr in {**exceptions, **replaces}.items() if name in add and after},
         secrets=observed.files.get(render.SECRETS_FILE) != files.get(render.SECRETS_FILE)
         or bool(observed.journal),
-        certificates=bool(renewed),
+        certificates=renewed.CERTIFICATE in observed.renewed and reread,
+        authorities=bool(observed.renewed),
         listen=bool(gaining or terminate or observed.journal or set(add) & set(after)),
         route=tuple(
             name

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
@@ -32,6 +32,10 @@ class IkeSa:
     established: bool = True
     peer_id: str | None = None
     """How pluto calls the peer; None until it has authenticated."""
+    rekeyed: bool = False
+    """Whether an IKE SA with its peer is younger than a Child SA of its own, because it was renewed."""
+    superseded: bool = False
+    """Whether there is a newer one with the same peer, which the traffic goes by."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ def parse(status: str, states: str) -> Loaded:
     ike, child = parse_states(states)
     connections = parse_connections(status)
     ids = {(entry["name"], entry["instance"]): entry["peer_id"] for entry in connections}
+    renewed = {entry["ike_serial"] for entry in child if entry["serial"] < (entry["ike_serial"] or 0)}
+    rekeyed = {entry["peer"] for entry in ike if entry["serial"] in renewed}
+    # An IKE SA whose Child SA the traffic goes by is needed, whatever came after it.
+    needed = {entry["ike_serial"] for entry in child if entry["newest"]}
+    newest = {(entry["name"], entry["peer"]) for entry in ike if entry["newest"] and entry["established"]}
     return Loaded(
         {
             entry["name"]: entry["trapped" if is_pair(entry["name"]) else "routed"]
@@ -82,6 +91,13 @@ def parse(status: str, states: str) -> Loaded:
                 entry["peer"],
                 entry["established"],
                 ids.get((entry["name"], entry["instance"])),
+                rekeyed=entry["peer"] in rekeyed,
+                superseded=(
+                    entry["established"]
+                    and not entry["newest"]
+                    and entry["serial"] not in needed
+                    and (entry["name"], entry["peer"]) in newest
+                ),
             )
             for entry in ike
             # Somebody else's may look useless to us, and is not ours to end.
@@ -89,6 +105,27 @@ def parse(status: str, states: str) -> Loaded:
         ),
         frozenset(entry["peer"] for entry in child if entry["peer"] and entry["established"]),
         frozenset(entry["name"] for entry in child if entry["established"]),
+    )
+
+
+def ending(sas: Iterable[IkeSa]) -> tuple[tuple[str, ...], ...]:
+    """Return whack's arguments that end *sas*.
+
+    By the peer's id, which takes effect at once, tells the peer, and takes along whatever else there is with it. ``--deletestate`` waits
+    for the peer's answer: if none comes, pluto 4.x starts over without a Child SA, and with
+    such an IKE SA it ignores all packets that ask for one. But pluto (4.10 and 5.2) goes
+    through its SAs from the newest to the oldest, takes a Child SA away with its IKE SA while
+    it is about to look at it, and crashes: once an IKE SA was renewed, it goes by its number.
+    """
+    sas = tuple(sas)
+    by_number = {sa.peer_id for sa in sas if sa.rekeyed} | {None}
+    return tuple(
+        dict.fromkeys(
+            ("--deletestate", str(sa.serial))
+            if sa.peer_id in by_number
+            else ("--deleteid", "--name", str(sa.peer_id))
+            for sa in sas
+        )
     )
 
 

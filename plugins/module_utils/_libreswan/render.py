@@ -49,6 +49,11 @@ POLICY_DIR = "/etc/ipsec.d/policies"
 SETUP_FILE = f"{CONF_DIR}/underlay.conf"
 SECRETS_FILE = f"{CONF_DIR}/underlay.secrets"
 
+SYSCTL_FILE = "/etc/sysctl.d/80-underlay-ipsec.conf"
+# The kernel keeps up to 100 packets for a policy whose SA is being made, instead of dropping them.
+SYSCTL: Mapping[str, str] = {"net.core.xfrm_larval_drop": "0"}
+SYSCTL_DEFAULT: Mapping[str, str] = {"net.core.xfrm_larval_drop": "1"}
+
 WATCH_SERVICE = "underlay-ipsec-watch.service"
 WATCH_UNIT_FILE = f"/etc/systemd/system/{WATCH_SERVICE}"
 WATCH_SCRIPT_FILE = f"{CONF_DIR}/{PREFIX}watch.sh"
@@ -132,6 +137,8 @@ class Settings:
     peers: tuple[Peer, ...] = ()
     """The other ends in a mesh."""
     endpoints: tuple[Endpoint, ...] = ()
+    one_ca: bool = False
+    """Whether NSS trusts CAs that are not the members', so that theirs has to be named."""
 
     @property
     def mesh(self) -> bool:
@@ -195,7 +202,8 @@ def files(settings: Settings, dialect: Dialect, enforcement: Mapping[str, str]) 
     in a mesh, connection name → state, and a pair that is not there has no connection.
     """
     groups = {} if settings.mesh else policy_files(settings.networks, enforcement)
-    return {**conf_files(settings, dialect, enforcement), **groups}
+    sysctl = _HEADER + "".join(f"{key} = {value}\n" for key, value in SYSCTL.items())
+    return {**conf_files(settings, dialect, enforcement), **groups, SYSCTL_FILE: sysctl}
 
 
 def secrets_file(keys: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -336,7 +344,7 @@ def _pair(
             ("right", peer.reached_at),
             *((("rightsubnet", f"{peer.address}/{network.width}"),) if peer.nat_address else ()),
             ("rightid", f"@{peer.fqdn}"),
-            *((("rightca", "%same"),) if certificate else ()),
+            *((("rightca", "%same"),) if certificate and settings.one_ca else ()),
             *((("failureshunt", "passthrough"),) if open_ else ()),
             *dialect.tries,
             *LIVENESS,
@@ -370,7 +378,7 @@ def _group(settings: Settings, network: Network, group: str, dialect: Dialect) -
             ("leftupdown", "%disabled"),
             ("right", EVERYBODY),
             ("rightid", "%fromcert"),
-            ("rightca", "%same"),
+            *((("rightca", "%same"),) if settings.one_ca else ()),
             # Nothing leaves in clear while IKE is still at it, whatever comes after.
             ("negotiationshunt", "hold"),
             ("failureshunt", "drop" if group == "private" else "passthrough"),

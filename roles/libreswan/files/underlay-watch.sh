@@ -49,6 +49,19 @@ id_of() {
     ipsec whack --status | sed -n "s/^[0-9]* *\"underlay-[^\"]*\"\[[0-9]*\]: .*\.\.\.$1\[\([^%].*\)\]; [^;]*;.*/\1/p" | head -n 1
 }
 
+# Print the numbers of the IKE SAs with the peer at an address, if one of them is younger than a Child SA
+# of its own. Pluto crashes if such SAs are ended by the peer's id.
+renewed() {
+    ipsec whack --showstates | awk -v peer="...$1:" '
+        index($4, peer) != 1 { next }
+        $5 ~ /_IKE_SA$/ { ike = ike " " substr($2, 2, length($2) - 2) }
+        $5 ~ /_CHILD_SA$/ && match($0, /IKE SA #[0-9]+;/) {
+            if (substr($2, 2) + 0 < substr($0, RSTART + 8, RLENGTH - 9) + 0) found = 1
+        }
+        END { if (found) print ike }
+    '
+}
+
 # Print the lines that two texts share.
 both() {
     printf '%s\n' "$2" | grep -xF -e "$1"
@@ -73,8 +86,12 @@ mend_stuck() {
         id=$(id_of "$peer")
         [ -n "$id" ] || continue
         echo "ending what is left of the SAs with $peer, $id"
-        # Not --deletestate: with a dead peer it ends in another IKE SA that has no child.
-        ipsec whack --deleteid --name "$id"
+        numbers=$(renewed "$peer")
+        for number in $numbers; do
+            ipsec whack --asynchronous --deletestate "$number"
+        done
+        # Where possible not --deletestate: with a dead peer it ends in another IKE SA that has no child.
+        [ -n "$numbers" ] || ipsec whack --deleteid --name "$id"
     done
     last_stuck=$now
 }

@@ -12,6 +12,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import a
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import connections_of
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import endpoint_from
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, useless
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.renewed import CERTIFICATE
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._libreswan import (
     test_apply as base,
 )
@@ -52,9 +53,9 @@ def test_a_policy_that_the_kernel_lost_comes_back() -> None:
     assert difference.delta(lost, FILES).route == (NAME,)
 
 
-def test_another_certificate_beside_groups_is_no_reason_to_reread_all_of_them() -> None:
-    change = difference.delta(CONVERGED, FILES, [NAME])
-    assert (change.add, change.certificates) == ((NAME,), False)
+def test_another_certificate_is_not_read_where_pluto_would_crash() -> None:
+    change = difference.delta(replace(CONVERGED, renewed=frozenset({CERTIFICATE})), FILES, reread=False)
+    assert change == difference.Delta(authorities=True)
 
 
 def test_an_sa_for_subnets_is_not_useless_though_the_host_has_no_policy() -> None:

@@ -18,6 +18,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Comm
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import apply, difference, render
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import connections_of
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import Loaded, parse
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.renewed import AUTHORITY, CERTIFICATE
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.stage import (
     enforcement,
     files_of,
@@ -226,13 +227,13 @@ def test_the_same_keys_are_not_read_again() -> None:
 
 
 def test_another_certificate_is_read_without_ending_sas() -> None:
-    assert difference.delta(observed(PRIVATE), PRIVATE, reload=PAIRS) == difference.Delta(certificates=True)
+    renewed = replace(observed(PRIVATE), renewed=frozenset({CERTIFICATE}))
+    assert difference.delta(renewed, PRIVATE) == difference.Delta(certificates=True, authorities=True)
 
 
-def test_another_certificate_loads_groups_again() -> None:
-    names = [c.name for c in render.connections(OPPORTUNISTIC, V4)]
-    change = difference.delta(observed(GROUPS), GROUPS, reload=names)
-    assert (change.add, change.certificates) == (tuple(names), False)
+def test_another_ca_ends_and_loads_nothing() -> None:
+    renewed = replace(observed(PRIVATE), renewed=frozenset({AUTHORITY}))
+    assert difference.delta(renewed, PRIVATE) == difference.Delta(authorities=True)
 
 
 def test_certificate_is_not_read_again_without_need() -> None:
@@ -352,11 +353,12 @@ def test_order_of_a_change_with_everything(tmp_path: Path) -> None:
     clear = replace(SETTINGS, networks=(replace(DATA, clear=("10.88.0.0/24 tcp 0 22",)),))
     wanted = {**files(replace(clear, peers=SETTINGS.peers[:2]), "private"), **KEYS}
     change = difference.delta(observed({**files(mesh(2, 4), "prepared")}, trapped=False), wanted)
-    host = applied(replace(change, certificates=True), tmp_path)
+    host = applied(replace(change, certificates=True, authorities=True), tmp_path)
     assert host.changes == [
         f"ipsec whack --name {pair(4)} --delete",
         "ipsec whack --rereadsecrets",
         "ipsec whack --rereadcerts",
+        "ipsec whack --impair trigger:EVENT_FREE_ROOT_CERTS",
         "ipsec addconn --config FILE --autoall",
         f"ipsec whack --name {pair(2)} --route",
     ]

@@ -205,9 +205,9 @@ def test_enforcement_only_moves_the_network_between_policy_files(
         for group in render.GROUPS
     }
     assert entries == {"private": private, "private-or-clear": private_or_clear}
-    assert {path: text for path, text in files.items() if path.endswith(".conf")} == render.conf_files(
-        settings, V4
-    )
+    assert {
+        path: text for path, text in files.items() if path.startswith(f"{render.CONF_DIR}/underlay")
+    } == render.conf_files(settings, V4)
 
 
 def test_connections_are_read_back_as_written() -> None:

@@ -41,7 +41,7 @@ def keywords(
     return dict(next(c.keywords for c in found if c.name == pair(number)))
 
 
-CERTIFICATE = ("ecdsa", "\tleftcert=underlay-h1\n", "\trightca=%same\n")
+CERTIFICATE = ("ecdsa", "\tleftcert=underlay-h1\n", "")
 SECRET = ("secret", "", "")
 
 
@@ -143,7 +143,12 @@ def test_pair_that_is_not_in_the_enforcement_has_no_connection() -> None:
 
 def test_networks_have_files_of_their_own_and_no_policy_files() -> None:
     found = files(mesh(2, 3, networks=(DATA, SIX)), "private")
-    assert list(found) == [render.SETUP_FILE, render.conf_file(DATA), render.conf_file(SIX)]
+    assert list(found) == [
+        render.SETUP_FILE,
+        render.conf_file(DATA),
+        render.conf_file(SIX),
+        render.SYSCTL_FILE,
+    ]
     names = {path: list(connections_of(text)) for path, text in found.items()}
     assert names[render.conf_file(DATA)] == [pair(2), pair(3)]
     assert names[render.conf_file(SIX)] == [pair(2, "six"), pair(3, "six")]

@@ -1,0 +1,267 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Authenticate anew with every peer, with the certificates that are in NSS now, under traffic.
+
+An SA outlives the certificate that it was made with: renewing one proves nothing about the other.
+Libreswan has no command for it (``--rekey-ike`` does not authenticate, ``reauth=yes`` ends the SA first).
+
+4.x: pluto leaves, the kernel's SAs and policies stay and carry the traffic, and a new pluto makes new SAs
+beside them, which also reads certificates, CAs and CRLs as nothing else does on 4.x (``--rereadcerts``
+crashes it if there is an opportunistic SA). Then what the old pluto left in the kernel is removed.
+
+5.x: pluto reads the certificates again, and then ends and begins the SAs with one peer after the other.
+In between the kernel keeps the packets (`render.SYSCTL`): lost is what is on the wire at that moment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._files import write_atomically
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.apply import await_loaded, look_loaded
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.difference import SERVICE
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import ending
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import (
+    parse_shunts,
+    parse_states,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import State, read_states
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
+
+DROP_IN = "/run/systemd/system/ipsec.service.d/underlay-handover.conf"
+# What the unit does before pluto starts is done already, and one of its steps would clear the kernel.
+_DROP_IN_TEXT = "# Managed by underlay.ipsec: there only while one pluto takes over from another.\n[Service]\nExecStartPre=\n"
+
+_STOP_SECONDS = 15.0
+_LOOK_SECONDS = 0.2
+# After this long without an SA, begin again.
+_AGAIN_SECONDS = 4.0
+# How long the SAs of before are still there for what is on the wire.
+_DRAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Association:
+    """A pair of hosts that has an SA: what pluto calls it, and its ends' addresses."""
+
+    name: str
+    peer: str
+    own: str
+
+    @property
+    def begin(self) -> tuple[str, ...]:
+        """Whack's arguments that begin it. The name of an opportunistic one is that of its group's entry."""
+        if "#" in self.name:
+            return ("--oppohere", self.own, "--oppothere", self.peer)
+        return ("--initiate", "--name", self.name)
+
+
+def reauthenticate(
+    networks: Mapping[str, str],
+    dialect: Dialect,
+    run: Runner,
+    seconds: float,
+    *,
+    root: Path = Path("/"),
+    wait: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.monotonic,
+) -> tuple[set[str], set[str]]:
+    """Authenticate anew with every peer that there is an SA with; *networks* is CIDR → own address.
+
+    Returns the addresses of the peers with which that was done, and of those with which it was not
+    after *seconds*. With 4.x these still have the SAs of before; with 5.x none, until a packet asks
+    for one. Raises `IpsecError`.
+    """
+    associations = associations_of(parse_states(_said(run, "--showstates"))[1], networks)
+    clock = _Clock(seconds, wait, now)
+    if dialect.hands_over:
+        missing = _hand_over(associations, run, root, clock)
+    else:
+        missing = _one_by_one(associations, run, clock)
+    silent = {each.peer for each in missing}
+    return {each.peer for each in associations} - silent, silent
+
+
+def associations_of(
+    child: Iterable[Mapping[str, object]], networks: Mapping[str, str]
+) -> tuple[Association, ...]:
+    """Return what has an SA, from the Child SAs in ``--showstates``; *networks* is CIDR → own address."""
+    found = set()
+    for entry in child:
+        if not entry["established"] or not entry["peer"] or not str(entry["name"]).startswith(PREFIX):
+            continue
+        peer = ipaddress.ip_address(str(entry["peer"]))
+        own = next((own for cidr, own in networks.items() if peer in ipaddress.ip_network(cidr)), None)
+        if own or "#" not in str(entry["name"]):
+            found.add(Association(str(entry["name"]), str(peer), own or ""))
+    return tuple(sorted(found, key=lambda each: (each.name, each.peer)))
+
+
+class _Clock:
+    """What is left of the time for the whole."""
+
+    def __init__(self, seconds: float, wait: Callable[[float], None], now: Callable[[], float]) -> None:
+        self.wait, self.now = wait, now
+        self._ends = now() + seconds
+
+    @property
+    def left(self) -> float:
+        return self._ends - self.now()
+
+
+def _said(run: Runner, question: str) -> str:
+    return run(["ipsec", "whack", question], check=False).stdout
+
+
+def _hand_over(
+    associations: Sequence[Association], run: Runner, root: Path, clock: _Clock
+) -> set[Association]:
+    """See the module's text on 4.x; return what has no new SA."""
+    before = read_states(run)
+    shunts = parse_shunts(_said(run, "--shuntstatus"))
+    exchange(run, root, clock.wait)
+    missing = _begin(associations, run, clock, 0)
+    # A bare shunt is a note of pluto's, and the kernel's policy for it ends with that note.
+    for shunt in shunts:
+        selectors = ["src", shunt["source"], "dst", shunt["destination"], "dir", "out"]
+        _drop_shunt(selectors, run)
+    clock.wait(_DRAIN_SECONDS)
+    known = {
+        spi
+        for entry in parse_states(_said(run, "--showstates"))[1]
+        for spi in (entry["spi_in"], entry["spi_out"])
+    }
+    for state in left_over(before, known, {a.peer for a in associations} - {a.peer for a in missing}):
+        ids = ["src", state.source, "dst", state.destination, "proto", "esp", "spi", state.spi]
+        run(["ip", "xfrm", "state", "delete", *ids], check=False)
+    return missing
+
+
+def _drop_shunt(selectors: Sequence[str], run: Runner) -> None:
+    """Delete a policy of the old pluto that drops or passes; one that a new SA has taken over stays."""
+    policy = run(["ip", "xfrm", "policy", "get", *selectors], check=False).stdout
+    if policy and "tmpl" not in policy:
+        run(["ip", "xfrm", "policy", "delete", *selectors], check=False)
+
+
+def left_over(before: Iterable[State], known: Iterable[str | None], peers: Iterable[str]) -> list[State]:
+    """Return the kernel's SAs of *before* with *peers* that pluto does not know: the old one's."""
+    spis = {int(spi, 16) for spi in known if spi}
+    ends = set(peers)
+    return [
+        state
+        for state in before
+        if {state.source, state.destination} & ends and int(state.spi, 16) not in spis
+    ]
+
+
+def exchange(run: Runner, root: Path, wait: Callable[[float], None]) -> None:
+    """Have a new pluto in the place of the running one, under SAs and policies that stay.
+
+    Raises `IpsecError` if the old one does not leave, or the new one does not come; it is then started
+    as usual, because a host without pluto is worse than one whose SAs have to be made again.
+    """
+    _check_unit(run)
+    drop_in = root / DROP_IN.lstrip("/")
+    loaded = look_loaded(run).connections
+    drop_in.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(str(drop_in), _DROP_IN_TEXT, mode=0o644)
+    try:
+        run(["systemctl", "daemon-reload"])
+        run(["ipsec", "whack", "--shutdown", "--leave-state"], check=False)
+        _await_stopped(run, wait)
+        run(["systemctl", "reset-failed", SERVICE], check=False)
+        started = run(["systemctl", "start", SERVICE], check=False)
+    finally:
+        drop_in.unlink(missing_ok=True)
+        run(["systemctl", "daemon-reload"], check=False)
+    if started.rc != 0:
+        run(["systemctl", "restart", SERVICE])
+        raise IpsecError(
+            f"a new pluto did not come up beside the SAs of the old one ({started.stderr.strip()}); "
+            f"{SERVICE} was restarted, which has ended all SAs"
+        )
+    await_loaded(run, {name for name in loaded if name.startswith(PREFIX)}, wait)
+
+
+def _check_unit(run: Runner) -> None:
+    """Raise `ProblemsError` if systemd would not leave the kernel alone."""
+    unit = run(["systemctl", "cat", SERVICE], check=False).stdout
+    if "RestartPreventExitStatus=12" not in unit:
+        raise ProblemsError(
+            [
+                Problem(
+                    "the unit ipsec.service does not know of a pluto that leaves its SAs to another",
+                    f"Run systemctl restart {SERVICE} at a time of your choice: it makes all SAs of this host again",
+                )
+            ]
+        )
+
+
+def _await_stopped(run: Runner, wait: Callable[[float], None]) -> None:
+    for _attempt in range(int(_STOP_SECONDS / _LOOK_SECONDS)):
+        state = run(["systemctl", "is-active", SERVICE], check=False).stdout.strip()
+        if state in ("inactive", "failed"):
+            return
+        wait(_LOOK_SECONDS)
+    raise IpsecError(f"pluto did not leave within {_STOP_SECONDS:g} s: see journalctl -u {SERVICE}")
+
+
+def _begin(associations: Sequence[Association], run: Runner, clock: _Clock, after: int) -> set[Association]:
+    """Begin *associations* until each has a Child SA of an IKE SA with a number above *after*; return what has none."""
+    begun: dict[Association, float] = {}
+    while True:
+        _ike, child = parse_states(_said(run, "--showstates"))
+        there = {
+            (entry["name"], entry["peer"])
+            for entry in child
+            if entry["established"] and (entry["ike_serial"] or 0) > after
+        }
+        missing = {each for each in associations if (each.name, each.peer) not in there}
+        if not missing or clock.left <= 0:
+            return missing
+        for each in sorted(missing, key=lambda each: each.peer):
+            if clock.now() - begun.get(each, -_AGAIN_SECONDS) >= _AGAIN_SECONDS:
+                run(["ipsec", "whack", "--asynchronous", *each.begin], check=False)
+                begun[each] = clock.now()
+        clock.wait(_LOOK_SECONDS)
+
+
+def _one_by_one(associations: Sequence[Association], run: Runner, clock: _Clock) -> set[Association]:
+    """See the module's text on 5.x; return what has no new SA."""
+    run(["ipsec", "whack", "--rereadcerts"])
+    missing: set[Association] = set()
+    for each in associations:
+        loaded = look_loaded(run)
+        sas = [sa for sa in loaded.ike_sas if (sa.target, sa.peer) == (each.name, each.peer)]
+        for target in ending(sas):
+            run(["ipsec", "whack", *target], check=False)
+        # At once: the peer's next packet would make it begin as well.
+        run(["ipsec", "whack", "--asynchronous", *each.begin], check=False)
+        after = max((sa.serial for sa in sas), default=0)
+        missing |= _begin((each,), run, clock, after)
+    return missing
+
+
+def retire(peers: Container[str], dialect: Dialect, run: Runner) -> set[str]:
+    """Have pluto end the SAs with *peers* that newer ones have replaced; return the peers that had some.
+
+    These are what a pluto has left behind at its peers that has handed over to another. They would end by
+    themselves when they are due for renewal, up to eight hours later; until then, one that outlived the
+    newer one would keep 4.x from making another.
+    """
+    old = [sa for sa in look_loaded(run).ike_sas if sa.superseded and sa.peer in peers]
+    for sa in old:
+        run(
+            ["ipsec", "whack", "--asynchronous", "--impair", f"{dialect.expire_superseded}:{sa.serial}"],
+            check=False,
+        )
+    return {sa.peer for sa in old}

@@ -1,0 +1,42 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A note of what has changed in NSS, and that pluto may still use as it was before.
+
+It is written before the change and goes after pluto has taken it up, so that an interruption in
+between does not leave a pluto that goes on with what is gone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CERTIFICATE = "certificate"
+"""The host's own certificate and key are others."""
+AUTHORITY = "authority"
+"""Other CAs are trusted."""
+REVOCATION = "revocation"
+"""Certificates are revoked that were not."""
+
+PATH = "/etc/ipsec.d/underlay-renewed"
+
+
+def note(kind: str, root: Path = Path("/")) -> None:
+    """Add *kind* to the note, if there is a libreswan that it could be for."""
+    path = root / PATH.lstrip("/")
+    if path.parent.is_dir() and kind not in noted(root):
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{kind}\n")
+
+
+def noted(root: Path = Path("/")) -> frozenset[str]:
+    """Return the kinds in the note; none if there is no note."""
+    try:
+        return frozenset((root / PATH.lstrip("/")).read_text(encoding="utf-8").split())
+    except FileNotFoundError:
+        return frozenset()
+
+
+def forget(root: Path = Path("/")) -> None:
+    """Take the note away."""
+    (root / PATH.lstrip("/")).unlink(missing_ok=True)

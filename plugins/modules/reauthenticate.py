@@ -1,0 +1,139 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: reauthenticate
+short_description: Authenticate anew with every peer, under traffic
+description:
+  - Makes new security associations in the place of all that there are, with the certificates, CAs and CRLs that are in NSS
+    now. Libreswan itself goes on with what it has read before, and with security associations that were made with it.
+  - With libreswan 4.x, a new pluto takes over from the running one. The kernel's security associations and policies stay
+    and carry the traffic until there are new ones.
+  - With libreswan 5.x, the security associations end and begin again, one peer after the other. The kernel keeps the
+    packets in between; a packet that is on the wire at that moment can be lost.
+  - Run it on one host after the other (C(throttle=1)), because two ends of a pair that begin at once can end up one-way.
+author:
+  - underlay.ipsec contributors (@underlay-ipsec)
+extends_documentation_fragment:
+  - underlay.ipsec.attributes
+attributes:
+  check_mode:
+    support: none
+    details: Skips the task.
+  diff_mode:
+    support: none
+  idempotent:
+    support: none
+options:
+  networks:
+    description: The networks of this host, as in the part C(libreswan) of the member's slice.
+    type: list
+    elements: dict
+    required: true
+  timeout:
+    description: How long to wait for the peers, in seconds.
+    type: float
+    default: 60
+  retire:
+    description:
+      - The addresses of peers that have done this with libreswan 4.x. Only what they left behind on this host is ended, which are
+        security associations that newer ones have replaced.
+    type: list
+    elements: str
+seealso:
+  - module: underlay.ipsec.nss_certificate
+"""
+
+EXAMPLES = r"""
+- name: Use the new certificate
+  underlay.ipsec.reauthenticate:
+    networks:
+      - cidr: 10.88.0.0/24
+        address: 10.88.0.11
+  throttle: 1
+"""
+
+RETURN = r"""
+reauthenticated:
+  description: The addresses of the peers with which this host has authenticated anew.
+  returned: success
+  type: list
+  elements: str
+missing:
+  description: The addresses of the peers with which it could not.
+  returned: success
+  type: list
+  elements: str
+handed_over:
+  description: This host's addresses if a new pluto took over, which leaves something behind on the peers. See O(retire).
+  returned: success
+  type: list
+  elements: str
+retired:
+  description: The addresses of the peers whose left security associations were ended.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import renewed
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import detect
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.reauthenticate import (
+    reauthenticate,
+    retire,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
+
+
+def argument_spec() -> dict[str, Any]:
+    """Return what the module takes."""
+    return {
+        "networks": {"type": "list", "elements": "dict", "required": True},
+        "timeout": {"type": "float", "default": 60},
+        "retire": {"type": "list", "elements": "str"},
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec(), supports_check_mode=False)
+    try:
+        module.exit_json(**_run(module.params))
+    except IpsecError as error:
+        module.fail_json(msg=str(error))
+
+
+def _run(params: dict[str, Any]) -> dict[str, Any]:
+    run = host_runner()
+    dialect = detect(run)
+    if dialect is None:
+        raise IpsecError("libreswan is not installed")
+    done: set[str] = set()
+    missing: set[str] = set()
+    retired: set[str] = set()
+    networks = {network["cidr"]: network["address"] for network in params["networks"]}
+    if params["retire"] is None:
+        done, missing = reauthenticate(networks, dialect, run, params["timeout"])
+        renewed.forget()
+    else:
+        retired = retire(params["retire"], dialect, run)
+    return {
+        # What pluto would end by itself a few hours later is no change.
+        "changed": params["retire"] is None,
+        "reauthenticated": sorted(done),
+        "missing": sorted(missing),
+        "handed_over": sorted(networks.values()) if params["retire"] is None and dialect.hands_over else [],
+        "retired": sorted(retired),
+    }
+
+
+if __name__ == "__main__":
+    main()

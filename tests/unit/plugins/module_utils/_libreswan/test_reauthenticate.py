@@ -1,0 +1,205 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A new certificate is used with every peer, and nothing ends before it has to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import reauthenticate as core
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, ending, parse
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import State
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed
+
+V4, V5 = Dialect(4, 10), Dialect(5, 2)
+NETWORKS = {"10.88.0.0/24": "10.88.0.11"}
+ENTRY = "underlay-data-private#10.88.0.0/24"
+PAIR = "underlay-data+h1+h2"
+UNIT = "RestartPreventExitStatus=12\n"
+
+
+def sa(ike: int, child: int, name: str, peer: str, *, newest: bool = True, spi: str = "0a") -> str:
+    """Return what ``--showstates`` of 4.x prints for an IKE SA and its Child SA."""
+    instance = "[1]" if "#" in name else ""
+    mark = " newest;" if newest else ""
+    return (
+        f'000 #{ike}: "{name}"{instance} ...{peer}:500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 9s;{mark} idle;\n'
+        f'000 #{child}: "{name}"{instance} ...{peer}:500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); REKEY in 9s;{mark}'
+        f" IKE SA #{ike}; idle;\n"
+        f'000 #{child}: "{name}"{instance} ...{peer} esp.{spi}@{peer} esp.{spi}1@10.88.0.11 Traffic: ESPin=0B\n'
+    )
+
+
+class Host:
+    """A host whose pluto knows *states* before, and *later* once it is told to begin."""
+
+    def __init__(
+        self, states: str, later: str, *, unit: str = UNIT, stops: bool = True, start_rc: int = 0
+    ) -> None:
+        self.states, self.later, self.unit, self.stops, self.start_rc = states, later, unit, stops, start_rc
+        self.seen: list[str] = []
+        self.time = 0.0
+
+    def __call__(
+        self, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 120.0
+    ) -> Completed:
+        text = " ".join(argv)
+        self.seen.append(text)
+        answers = {
+            "ipsec whack --showstates": self.states,
+            "systemctl cat ipsec": self.unit,
+            "systemctl is-active ipsec": "failed" if self.stops else "active",
+        }
+        if "--oppohere" in text or "--initiate" in text:
+            self.states = self.later
+        rc = self.start_rc if text == "systemctl start ipsec" else 0
+        return Completed(tuple(argv), rc, answers.get(text, ""), "no")
+
+    def wait(self, seconds: float) -> None:
+        self.time += seconds
+
+    def now(self) -> float:
+        return self.time
+
+    @property
+    def changes(self) -> list[str]:
+        """What was told to pluto and the kernel."""
+        return [
+            text
+            for text in self.seen
+            if "show" not in text and "status" not in text and "ip " not in text[:3]
+        ]
+
+
+def done(host: Host, dialect: Dialect, root: Path) -> tuple[set[str], set[str]]:
+    return core.reauthenticate(NETWORKS, dialect, host, 10, root=root, wait=host.wait, now=host.now)
+
+
+@pytest.mark.parametrize(
+    ("name", "begin"),
+    [
+        (ENTRY, "ipsec whack --asynchronous --oppohere 10.88.0.11 --oppothere 10.88.0.12"),
+        (PAIR, f"ipsec whack --asynchronous --initiate --name {PAIR}"),
+    ],
+)
+def test_4_hands_over_and_begins_beside_what_is_there(name: str, begin: str, tmp_path: Path) -> None:
+    host = Host(sa(1, 2, name, "10.88.0.12"), sa(3, 4, name, "10.88.0.12"))
+    # The new pluto begins to count again; what it has was made by it, whatever its number.
+    exchanged = host.__call__
+
+    def run(argv: Sequence[str], **rest: object) -> Completed:
+        if list(argv) == ["systemctl", "start", "ipsec"]:
+            host.states = ""
+        return exchanged(argv, **rest)  # type: ignore[arg-type]
+
+    answer = core.reauthenticate(NETWORKS, V4, run, 10, root=tmp_path, wait=host.wait, now=host.now)
+    assert answer == ({"10.88.0.12"}, set())
+    assert host.changes == [
+        "systemctl cat ipsec",
+        "systemctl daemon-reload",
+        "ipsec whack --shutdown --leave-state",
+        "systemctl is-active ipsec",
+        "systemctl reset-failed ipsec",
+        "systemctl start ipsec",
+        "systemctl daemon-reload",
+        begin,
+    ]
+    assert not (tmp_path / core.DROP_IN.lstrip("/")).exists()
+
+
+def test_5_reads_the_certificate_and_takes_one_peer_after_the_other(tmp_path: Path) -> None:
+    host = Host(sa(1, 2, PAIR, "10.88.0.12"), sa(3, 4, PAIR, "10.88.0.12"))
+    assert done(host, V5, tmp_path) == ({"10.88.0.12"}, set())
+    assert host.changes == [
+        "ipsec whack --rereadcerts",
+        "ipsec whack --deletestate 1",
+        f"ipsec whack --asynchronous --initiate --name {PAIR}",
+    ]
+
+
+def test_an_sa_of_before_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
+    host = Host(sa(1, 2, PAIR, "10.88.0.12"), sa(1, 2, PAIR, "10.88.0.12"))
+    assert done(host, V5, tmp_path) == (set(), {"10.88.0.12"})
+    begun = [text for text in host.seen if "--initiate" in text]
+    assert len(begun) > 2, "it should try again while there is time"
+
+
+@pytest.mark.parametrize(
+    ("host", "error", "said"),
+    [
+        (Host("", "", unit="ExecStart=x"), ProblemsError, "systemctl restart ipsec"),
+        (Host("", "", stops=False), IpsecError, "did not leave"),
+        (Host("", "", start_rc=1), IpsecError, "was restarted"),
+    ],
+    ids=["a unit that would clear the kernel", "the old one stays", "the new one does not come"],
+)
+def test_exchange_that_fails_says_so_and_leaves_no_drop_in(
+    host: Host, error: type[Exception], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=said):
+        core.exchange(host, tmp_path, host.wait)
+    assert not (tmp_path / core.DROP_IN.lstrip("/")).exists()
+    if error is ProblemsError:
+        assert "ipsec whack --shutdown --leave-state" not in host.seen
+
+
+def test_somebody_elses_sas_are_not_touched() -> None:
+    child = [
+        {"name": "office", "peer": "10.88.0.12", "established": True},
+        {"name": ENTRY, "peer": "10.99.0.12", "established": True},
+        {"name": ENTRY, "peer": "10.88.0.13", "established": False},
+        {"name": ENTRY, "peer": "10.88.0.14", "established": True},
+    ]
+    assert [a.peer for a in core.associations_of(child, NETWORKS)] == ["10.88.0.14"]
+
+
+def kernel(spi: str, peer: str) -> State:
+    return State("10.88.0.11", peer, spi, 1, "transport", "aes_gcm256", None, 0, 0)
+
+
+def test_only_what_the_old_pluto_left_goes_and_only_where_there_is_something_new() -> None:
+    before = [
+        kernel("0x0000000a", "10.88.0.12"),
+        kernel("0x0000000b", "10.88.0.12"),
+        kernel("0x0000000c", "10.88.0.13"),
+    ]
+    left = core.left_over(before, ["0xa", None], ["10.88.0.12"])
+    assert [state.spi for state in left] == ["0x0000000b"]
+
+
+def test_only_superseded_sas_with_the_given_peers_are_retired() -> None:
+    states = (
+        sa(1, 2, ENTRY, "10.88.0.12", newest=False)
+        + sa(3, 4, ENTRY, "10.88.0.12")
+        + sa(5, 6, ENTRY, "10.88.0.13", newest=False)
+        + sa(7, 8, ENTRY, "10.88.0.13")
+        + sa(9, 10, ENTRY, "10.88.0.14")
+    )
+    host = Host(states, states)
+    assert core.retire(["10.88.0.12", "10.88.0.14"], V4, host) == {"10.88.0.12"}
+    assert host.seen[-1] == "ipsec whack --asynchronous --impair event-v2-rekey:1"
+
+
+def test_an_ike_sa_whose_child_sa_carries_the_traffic_is_needed() -> None:
+    # 4.x after a reauthentication without a Child SA: the newest IKE SA has none.
+    states = sa(1, 2, ENTRY, "10.88.0.12").replace("REKEY in 9s; newest; idle", "REKEY in 9s; idle", 1)
+    states += f'000 #3: "{ENTRY}"[1] ...10.88.0.12:500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); newest; idle;\n'
+    assert not [sa for sa in parse("", states).ike_sas if sa.superseded]
+
+
+def test_sas_of_a_peer_are_ended_by_number_once_an_ike_sa_was_renewed() -> None:
+    renewed = parse("", sa(3, 2, ENTRY, "10.88.0.12") + sa(5, 6, ENTRY, "10.88.0.13")).ike_sas
+    assert [(each.serial, each.rekeyed) for each in renewed] == [(3, True), (5, False)]
+    first = IkeSa(3, ENTRY, "10.88.0.12", peer_id="CN=h2", rekeyed=True)
+    other = IkeSa(5, ENTRY, "10.88.0.13", peer_id="CN=h3")
+    unknown = IkeSa(7, ENTRY, "10.88.0.14", established=False)
+    assert ending([first, other, other, unknown]) == (
+        ("--deletestate", "3"),
+        ("--deleteid", "--name", "CN=h3"),
+        ("--deletestate", "7"),
+    )
