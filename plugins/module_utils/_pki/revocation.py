@@ -202,6 +202,18 @@ def issue(
     return builder.sign(key, keys.hash_for(key))
 
 
+def listed(folder: Folder, slot: Slot) -> dict[int, Revoked]:
+    """Return what the present list of a CA says, by serial number; the members are not in it, and empty here."""
+    present = _load(folder.read(slot_files(slot.name)["crl"]), slot)
+    issuer = chain.fingerprint(slot.certificate)
+    return {
+        entry.serial_number: Revoked(
+            f"{entry.serial_number:x}", issuer, "", _reason(entry), iso(entry.revocation_date_utc)
+        )
+        for entry in present or ()
+    }
+
+
 def may_sign_lists(ca: x509.Certificate) -> bool:
     """Return whether a CA may sign revocation lists, as far as its extensions say."""
     try:
@@ -239,6 +251,13 @@ def _entry(revoked: Revoked) -> x509.RevokedCertificate:
     if revoked.reason != "unspecified":  # RFC 5280: then it should be left out
         builder = builder.add_extension(x509.CRLReason(x509.ReasonFlags(revoked.reason)), critical=False)
     return builder.build()
+
+
+def _reason(entry: x509.RevokedCertificate) -> str:
+    try:
+        return str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
+    except x509.ExtensionNotFound:
+        return "unspecified"
 
 
 def _load(text: str | None, slot: Slot) -> x509.CertificateRevocationList | None:

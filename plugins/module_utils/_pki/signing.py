@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,7 +29,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority impo
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import SLOTS, Folder
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.ledger import History, Issued, Revoked
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki.revocation import iso
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.revocation import iso, listed
 
 _PEM = re.compile(
     r"-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----(?P<body>.+?)-----END (?P=label)-----", re.DOTALL
@@ -95,17 +95,19 @@ def sign(
         authority = folder.open(passphrase, now)
         history = folder.ledger.history()  # nothing is signed over a damaged ledger
         issuer = authority.fingerprint
-        revoked = {int(each.serial, 16) for each in history.revoked if each.issuer == issuer}
+        present = {member: _read(folder.issued(member)) for member in requests}
+        revoked = {**history.excluded(), **_revoked(folder, present)}
         refused = [
-            _revoked(member, how)
-            for member, how in history.excluded().items()
+            _refusal(member, how)
+            for member, how in revoked.items()
             if member in requests and member not in reinstate
         ]
-        due = []
-        for request in _accept(requests, entitlements, refused):
-            leaf = _read(folder.issued(request.entitlement.member))
-            if (leaf and leaf.serial_number in revoked) or not _serves(leaf, request, authority, now):
-                due.append(request)
+        due = [
+            request
+            for request in _accept(requests, entitlements, refused)
+            for member in [request.entitlement.member]
+            if member in revoked or not _serves(present[member], request, authority, now)
+        ]
         numbers = _serials(folder, history, len(due))
         issued = {
             request.entitlement.member: issue(authority, request, number, now)
@@ -136,11 +138,23 @@ def record(folder: Folder, reported: Mapping[str, str], now: datetime) -> list[s
             for slot in slots
             if chain.is_issued_by(leaf, slot.certificate)
         }
-        folder.ledger.append(missing.values(), found=True)
+        again = _revoked(folder, {member: leaves[member] for member in missing})
+        folder.ledger.append([*missing.values(), *again.values()], found=True)
     return sorted(missing)
 
 
-def _revoked(member: str, how: Revoked) -> Problem:
+def _revoked(folder: Folder, leaves: Mapping[str, x509.Certificate | None]) -> dict[str, Revoked]:
+    """Return which of *leaves* are on their CA's list, which outlives the ledger."""
+    found: dict[str, Revoked] = {}
+    for slot in filter(None, map(folder.slot, SLOTS)):
+        serials_listed = listed(folder, slot)
+        for member, leaf in leaves.items():
+            if leaf and leaf.serial_number in serials_listed and leaf.issuer == slot.certificate.subject:
+                found[member] = replace(serials_listed[leaf.serial_number], member=member)
+    return found
+
+
+def _refusal(member: str, how: Revoked) -> Problem:
     return Problem(
         f"its certificate was revoked at {how.revoked_at} ({how.reason})",
         "If it may have a new one, add it to ipsec_reinstate; if not, take it out of the inventory",

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import ProblemsError
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki import signing
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki import chain, lifecycle, revocation, signing
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import Authority
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import Entitlement
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
+from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._pki import cas
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 
 class Signer:
@@ -259,8 +261,13 @@ def _sign(arguments: tuple[str, str, str]) -> None:
     Signer(Path(path)).sign({member: pem})
 
 
-def test_several_control_nodes_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("numbered", [False, True])
+def test_several_control_nodes_at_once(tmp_path: Path, numbered: bool) -> None:
     signer = Signer(tmp_path / "ca")
+    serial_file = tmp_path / "ca.serial.txt"
+    if numbered:
+        serial_file.write_text("0E")
+        Path(signer.folder.path, "serial").write_text(f"{serial_file}\n")
     members = [f"h{number}" for number in range(1, 9)]
     work = [(signer.folder.path, member, request(member)) for member in members]
     with multiprocessing.get_context("fork").Pool(4) as pool:
@@ -268,3 +275,101 @@ def test_several_control_nodes_at_once(tmp_path: Path) -> None:
     entries = signer.folder.ledger.read()
     assert sorted(entry.member for entry in entries) == members
     assert len({entry.serial for entry in entries}) == 8
+    if numbered:
+        assert {int(entry.serial, 16) for entry in entries} == set(range(0x0F, 0x17))
+        assert serial_file.read_text() == "16"
+
+
+class TestRevoked:
+    """A member whose certificate was revoked."""
+
+    @pytest.fixture
+    def revoked(self, signer: Signer) -> Signer:
+        signer.sign({"h1": request("h1"), "h2": request("h2")})
+        revocation.revoke(signer.folder, pki.PASSPHRASE, ["h1"], "keyCompromise", timedelta(days=90), pki.NOW)
+        return signer
+
+    def test_is_refused(self, revoked: Signer) -> None:
+        with pytest.raises(ProblemsError) as caught:
+            revoked.sign({"h1": request("h1", number=5), "h2": request("h2"), "h3": request("h3")})
+        (problem,) = caught.value.problems
+        assert "was revoked at" in problem.message
+        assert "(keyCompromise)" in problem.message
+        assert (problem.host, problem.variable) == ("h1", "ipsec_reinstate")
+        assert len(revoked.folder.ledger.read()) == 2
+
+    def test_is_refused_without_a_ledger(self, revoked: Signer) -> None:
+        Path(revoked.folder.ledger.path).unlink()
+        with pytest.raises(ProblemsError, match="was revoked at"):
+            revoked.sign({"h1": request("h1")})
+
+    @pytest.mark.parametrize("number", [1, 5])
+    def test_is_reinstated(self, revoked: Signer, number: int) -> None:
+        before = revoked.issued("h1")
+        requests = {"h1": request("h1", number=number)}
+        entitled = {"h1": Entitlement.from_slice("h1", pki.slice_certificate("h1"))}
+        for expected in (["h1"], []):
+            signed = signing.sign(revoked.folder, pki.PASSPHRASE, requests, entitled, pki.NOW, ["h1"])
+            assert signed == expected
+        assert revoked.issued("h1").serial_number != before.serial_number
+        assert revoked.sign(requests) == []
+
+
+class TestRecord:
+    """The ledger, rebuilt from what hosts report."""
+
+    def pem(self, signer: Signer, member: str) -> str:
+        return Path(signer.folder.issued(member)).read_text()
+
+    def test_lost_ledger(self, signer: Signer) -> None:
+        signer.sign({"h1": request("h1"), "h2": request("h2")})
+        before = signer.folder.ledger.read()
+        reported = {member: self.pem(signer, member) for member in ("h1", "h2")}
+        assert signing.record(signer.folder, reported, pki.NOW) == []
+        Path(signer.folder.ledger.path).unlink()
+        assert signing.record(signer.folder, reported, pki.NOW) == ["h1", "h2"]
+        assert signer.folder.ledger.read() == before
+        assert signing.record(signer.folder, reported, pki.NOW) == []
+
+    def test_what_was_revoked_is_so_again(self, signer: Signer) -> None:
+        signer.sign({"h1": request("h1")})
+        revocation.revoke(signer.folder, pki.PASSPHRASE, ["h1"], "superseded", timedelta(days=90), pki.NOW)
+        before = signer.folder.ledger.history()
+        Path(signer.folder.ledger.path).unlink()
+        signing.record(signer.folder, {"h1": self.pem(signer, "h1")}, pki.NOW)
+        assert signer.folder.ledger.history() == before
+
+    def test_what_is_not_ours(self, signer: Signer, tmp_path: Path) -> None:
+        other = Signer(tmp_path / "other")
+        other.sign({"h1": request("h1")})
+        reported = {"h1": self.pem(other, "h1"), "h2": "junk", "h3": ""}
+        assert signing.record(signer.folder, reported, pki.NOW) == []
+        assert signer.folder.ledger.read() == ()
+
+
+def test_a_serial_number_is_not_given_twice(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter([7, 7, 7, 8])
+    monkeypatch.setattr(x509, "random_serial_number", lambda: next(numbers))
+    signer.sign({"h1": request("h1")})
+    signer.sign({"h2": request("h2")})
+    assert [entry.serial for entry in signer.folder.ledger.read()] == ["7", "8"]
+
+
+def test_an_intermediate_ca_signs(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path / "ca"))
+    sub = cas.ca("sub", cas.ca("root"))
+    (tmp_path / "ca.crt").write_bytes(sub.bundle)
+    key = sub.authority.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "ca.pem").write_bytes(key)
+    wanted = lifecycle.Wanted(
+        pki.PASSPHRASE, certificate=str(tmp_path / "ca.crt"), key=str(tmp_path / "ca.pem")
+    )
+    lifecycle.serve(folder, wanted, pki.NOW)
+    entitled = {"h1": Entitlement.from_slice("h1", pki.slice_certificate("h1"))}
+    assert signing.sign(folder, pki.PASSPHRASE, {"h1": request("h1")}, entitled, pki.NOW) == ["h1"]
+    leaf = x509.load_pem_x509_certificate(Path(folder.issued("h1")).read_bytes())
+    assert chain.follow(leaf, [sub.certificate, *sub.above]) == chain.Path(
+        (sub.certificate, *sub.above), None
+    )
