@@ -12,6 +12,8 @@ description:
   - Validates the variables and what M(underlay.ipsec.host_info) found out about the hosts, and writes what the cluster
     and each of its hosts are to be.
   - Runs on the controller, once for all hosts of the group, including those that the play does not work on.
+  - Reads the files on the controller that certificates come from, among them the bundle of each member, and checks what is in them.
+    No secret of theirs gets into the plan.
   - All problems are found at once and are the message of one failed task. Then nothing is written.
   - The plan is the controller's working state, not a change. It is written in check mode, too.
 author:

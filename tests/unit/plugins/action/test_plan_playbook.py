@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
+from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._pki import cas
 
 ROOT = Path(__file__).resolve().parents[4]
 BIN = str(Path(sys.executable).parent)
@@ -76,22 +78,27 @@ def project(tmp_path: Path) -> Path:
         json.dumps({"ipsec": {"hosts": hosts}, "other": {"hosts": {"h1": None}}})
     )
     (tmp_path / "vault").write_text("vault password")
-    command = [
-        f"{BIN}/ansible-vault",
-        "encrypt_string",
-        "--vault-password-file",
-        "vault",
-        "--name",
-        "ipsec_ca_passphrase",
-        PASSPHRASE,
-    ]
-    secret = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    secret = vaulted(tmp_path, "ipsec_ca_passphrase", PASSPHRASE)
     (tmp_path / "group_vars").mkdir()
     (tmp_path / "group_vars" / "ipsec.yml").write_text(
         'ipsec_networks: [{name: data, cidr: "{{ net }}.0/24"}]\n'
         'ipsec_fqdn: "{{ inventory_hostname }}.{{ site }}"\nnet: 10.88.0\nsite: example\n' + secret
     )
     return tmp_path
+
+
+def vaulted(project: Path, name: str, value: str) -> str:
+    """Return a variable as a file of variables has it, with an encrypted value."""
+    command = [
+        f"{BIN}/ansible-vault",
+        "encrypt_string",
+        "--vault-password-file",
+        "vault",
+        "--name",
+        name,
+        value,
+    ]
+    return subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
 
 
 def playbook(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -127,6 +134,38 @@ def test_templates_vault_and_play_variables(project: Path) -> None:
     assert "changed=1" not in done.stdout
     assert PASSPHRASE not in done.stdout + done.stderr
     assert PASSPHRASE not in "".join(path.read_text() for path in (project / "ipsec-report").rglob("*.json"))
+
+
+def test_bundles_with_passwords_in_vaults_and_files(project: Path) -> None:
+    (project / "ca.pem").write_bytes(cas.ca("root").bundle)
+    (project / "host_vars").mkdir()
+    for number in (1, 2):
+        leaf = cas.member(cas.ca("root"), f"h{number}", dns=(f"h{number}.example",))
+        (project / f"h{number}.p12").write_bytes(cas.p12(leaf, pki.key(number)))
+    (project / "h2.password").write_text(f"{cas.PASSWORD}\n")
+    (project / "host_vars" / "h1.yml").write_text(vaulted(project, "ipsec_pkcs12_password", cas.PASSWORD))
+    (project / "host_vars" / "h2.yml").write_text(
+        'ipsec_pkcs12_password_file: "{{ playbook_dir }}/{{ inventory_hostname }}.password"\n'
+    )
+    variables = {
+        "ipsec_certificate_source": "pkcs12",
+        "ipsec_ca_certificate": "ca.pem",
+        "ipsec_pkcs12": "{{ inventory_hostname }}.p12",
+    }
+    done = playbook(project, "-vvvv", "-e", json.dumps(variables))
+    assert done.returncode == 0, done.stdout
+    slices = [
+        json.loads(path.read_text()) for path in sorted((project / "ipsec-report/plan/hosts").iterdir())
+    ]
+    assert [part["certificate"]["subject"]["CN"] for part in slices] == ["h1", "h2"]
+    assert cas.PASSWORD not in done.stdout + done.stderr
+    (project / "h2.password").write_text("another\n")
+    done = playbook(project, "-vvvv", "-e", json.dumps(variables))
+    assert (
+        "1. h2: ipsec_pkcs12_password: h2.p12 cannot be decrypted with this password"
+        in done.stdout + done.stderr
+    )
+    assert not any(secret in done.stdout + done.stderr for secret in ("another", cas.PASSWORD))
 
 
 def test_check_mode_plans_as_well(project: Path) -> None:
