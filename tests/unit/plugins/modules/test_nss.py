@@ -19,7 +19,11 @@ import pytest
 from ansible_collections.underlay.ipsec.plugins.action import nss_pkcs12 as nss_pkcs12_action
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import CertutilDatabase, Content
-from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import Names
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
+    Certificate,
+    Names,
+    certificate_from_pem,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import Authority
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import generate
@@ -33,7 +37,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._run import Complet
 from ansible_collections.underlay.ipsec.plugins.modules import nss_certificate, nss_pkcs12, nss_request
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 pytestmark = pytest.mark.skipif(shutil.which("certutil") is None, reason="certutil is not installed")
@@ -141,7 +145,7 @@ class Host:
             capture_output=True,
         )
 
-    def assert_tidy(self) -> None:
+    def assert_tidy(self, *more_files: str) -> None:
         """There is the CA, one certificate with its key, and nothing else."""
         content = self.content()
         assert {entry.nickname: entry.trust for entry in content.entries} == {
@@ -151,7 +155,7 @@ class Host:
         assert [len(entry.certificates) for entry in content.entries] == [1, 1]
         assert len(content.keys) == 1
         assert not content.orphans()
-        assert self.files() == {"cert9.db", "key4.db", "pkcs11.txt"}
+        assert self.files() == {"cert9.db", "key4.db", "pkcs11.txt", *more_files}
 
 
 @pytest.fixture
@@ -565,9 +569,11 @@ def test_an_intermediate_that_only_the_bundle_has_is_refused(host: Host, tmp_pat
     root, middle = pki.root(), pki.intermediate()
     host.ca_certificate = root.pem
     path = p12(tmp_path / "h1.p12", middle, chain=[middle.certificate])
-    with pytest.raises(ProblemsError, match="was not issued by the given CA"):
+    with pytest.raises(
+        ProblemsError, match=r"ipsec_ca_certificate: the issuer .*CN=intermediate.* is in the bundle"
+    ):
         host.bundle(path)
-    assert host.content() == Content()
+    assert not host.nss_dir.exists()
 
 
 @pytest.mark.parametrize(
@@ -589,3 +595,204 @@ def test_a_bundle_that_cannot_serve_changes_nothing(
         host.bundle(path, password)
     assert host.content() == before
     host.assert_tidy()
+
+
+def two_cas(tmp_path: Path) -> tuple[Host, Host]:
+    """Return one host as it is seen with an old CA and with a new one."""
+    old, new = Host(tmp_path / "old"), Host(tmp_path / "new")
+    new.nss_dir = old.nss_dir
+    return old, new
+
+
+def assert_rolling(host: Host, first: str, other: str, owner: str) -> None:
+    """Both CAs are trusted, *first* with the nickname, and there is one certificate, issued by *owner*."""
+    content = host.content()
+    cas = {pem: certificate_from_pem(pem) for pem in (first, other)}
+    beside = f"underlay-ca+{cas[other].fingerprint[:16]}"
+    assert {entry.nickname: (entry.trust, *entry.certificates) for entry in content.entries} == {
+        "underlay-ca": ("CT,,", cas[first]),
+        beside: ("CT,,", cas[other]),
+        "underlay-h1": ("u,u,u", *member_of(content)),
+    }
+    (certificate,) = member_of(content)
+    assert certificate.names_as_issuer(cas[owner])
+    assert len(content.keys) == 1
+    assert not content.orphans()
+
+
+def member_of(content: Content) -> tuple[Certificate, ...]:
+    """Return what is filed as the member's."""
+    entry = content.entry("underlay-h1")
+    return entry.certificates if entry else ()
+
+
+def test_rollover(tmp_path: Path) -> None:
+    old, new = two_cas(tmp_path)
+    first, second = old.authority().pem, new.authority().pem
+    old.enrol()
+    for check in (True, False):
+        answer = old.request(check=check, authorities=[second])
+        assert (answer["changed"], answer["state"], answer["trust_changed"]) == (True, "valid", True)
+    assert_rolling(old, first, second, first)
+    assert old.request(authorities=[second])["changed"] is False
+
+    foretold = new.request(check=True, authorities=[first])
+    answer = new.request(authorities=[first])
+    assert {**foretold, "csr": answer["csr"]} == answer
+    assert (answer["reason"], answer["trust_changed"]) == ("issued by another CA", False)
+    done = new.certificate(new.sign(answer), authorities=[first])
+    assert done["rotated"]
+    assert_rolling(new, second, first, second)
+    assert new.request(authorities=[first])["changed"] is False
+
+    answer = new.request()
+    assert (answer["changed"], answer["state"], answer["trust_changed"]) == (True, "valid", True)
+    new.assert_tidy()
+
+
+@pytest.mark.parametrize("commands", range(8))
+def test_killed_in_the_middle_of_a_rollover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: int
+) -> None:
+    old, new = two_cas(tmp_path)
+    first, second = old.authority().pem, new.authority().pem
+    old.enrol()
+    old.request(authorities=[second])
+
+    def switch() -> None:
+        answer = new.request(authorities=[first])
+        if answer["state"] == "requested":
+            new.certificate(new.sign(answer), authorities=[first])
+
+    kill_after(monkeypatch, old, commands, switch)
+    switch()
+    assert_rolling(new, second, first, second)
+    assert new.request(authorities=[first])["changed"] is False
+
+
+def crl_of(host: Host, revoked: Sequence[int] = (), days_ago: int = 1) -> str:
+    """Return a revocation list of the host's CA."""
+    return pki.revocation_list(host.authority(), revoked, pki.NOW - days_ago * pki.DAY).pem
+
+
+def test_revocation_lists(host: Host) -> None:
+    host.enrol()
+    first, second = crl_of(host, days_ago=2), crl_of(host, [7])
+    for crls in ([first], [second], [first], []):
+        for check in (True, False):
+            answer = host.request(check=check, crls=crls)
+            assert (answer["changed"], answer["state"], answer["trust_changed"]) == (True, "valid", True)
+        assert ("crl" in answer["diff"]["after"]["underlay-ca"]) is bool(crls)
+        for check in (True, False):
+            answer = host.request(check=check, crls=crls)
+            assert (answer["changed"], answer["trust_changed"]) == (False, False)
+        host.assert_tidy()
+
+
+def test_a_revoked_certificate_is_replaced(host: Host) -> None:
+    done = host.enrol()
+    crl = crl_of(host, [int(done["serial"], 16)])
+    answer = host.request(crls=[crl])
+    assert answer["reason"] == "NSS does not accept it: Peer's Certificate has been revoked."
+    host.certificate(host.sign(answer))
+    host.assert_tidy()
+    assert host.request(crls=[crl])["changed"] is False
+
+
+def test_a_revocation_list_goes_with_the_ca(host: Host) -> None:
+    host.enrol()
+    host.request(crls=[crl_of(host)])
+    host.certificate(None, state="absent", remove_ca=True)
+    host.certutil("-A", "-a", "-n", "mine", "-t", "CT,,", text=host.authority().pem)
+    assert not CertutilDatabase(host_runner(), str(host.nss_dir)).crls()
+
+
+def signed_elsewhere(host: Host, csr: str, subject: x509.Name) -> str:
+    """Return a certificate with more names than asked for and a subject of the signer's choice."""
+    request = x509.load_pem_x509_csr(csr.encode())
+    names = pki.alternative_names(["h1", "h1.example.org"], ["10.88.0.11"], ["urn:x"])
+    builder = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(host.authority().certificate.subject)
+    )
+    builder = builder.public_key(request.public_key()).serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(pki.NOW - pki.DAY).not_valid_after(pki.NOW + 900 * pki.DAY)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    certificate = builder.sign(host.authority().key, hashes.SHA384())
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def test_signed_elsewhere(host: Host) -> None:
+    for number in range(3):
+        answer = host.request(source="external", force=number > 0)
+        again = host.request(source="external", force=number > 0)
+        assert again["csr"] == answer["csr"]
+        # The signer gives all of them the same subject.
+        done = host.certificate(signed_elsewhere(host, answer["csr"], pki.name("corporate")))
+        assert done["rotated"] is (number > 0)
+        host.assert_tidy()
+        assert host.request(source="external")["changed"] is False
+    assert host.request()["reason"] == "names changed"
+
+
+@pytest.mark.parametrize("commands", range(6))
+def test_killed_while_one_with_the_same_subject_is_installed(
+    host: Host, monkeypatch: pytest.MonkeyPatch, commands: int
+) -> None:
+    host.certificate(signed_elsewhere(host, host.request(source="external")["csr"], pki.name("corporate")))
+    answer = host.request(source="external", force=True)
+    certificate = signed_elsewhere(host, answer["csr"], pki.name("corporate"))
+    kill_after(monkeypatch, host, commands, lambda: host.certificate(certificate))
+    again = host.request(source="external")
+    if again["state"] == "requested":
+        assert again["csr"] == answer["csr"]
+        host.certificate(certificate)
+    host.assert_tidy()
+
+
+def test_metrics(host: Host) -> None:
+    host.metrics_dir.mkdir()
+    path = host.metrics_dir / "underlay_ipsec.prom"
+    done = host.enrol()
+    assert (
+        f'nickname="underlay-h1",subject="O=underlay.ipsec,CN=h1",serial="{done["serial"]}"'
+        in path.read_text()
+    )
+    assert host.request()["changed"] is False
+    path.unlink()
+    assert host.request(check=True)["changed"] is True
+    assert not path.exists()
+    assert host.request(crls=[crl_of(host)])["changed"] is True
+    assert "underlay_ipsec_crl_next_update_seconds{issuer=" in path.read_text()
+    assert host.certificate(None, state="absent")["changed"] is True
+    assert not path.exists()
+    assert host.certificate(None, state="absent")["changed"] is False
+
+
+def test_several_certificates_of_one_foreign_subject(host: Host, tmp_path: Path) -> None:
+    host.request()
+    for _number in range(3):
+        twin = pki.leaf(subject=pki.name("mine"), issuer=pki.authority(5))
+        host.certutil("-A", "-a", "-n", "mine", "-t", ",,", text=twin.pem)
+    host.enrol()
+    host.bundle(p12(tmp_path / "h1.p12", host.authority()))
+    content = host.content()
+    mine = content.entry("mine")
+    assert mine is not None
+    assert len(mine.certificates) == 3
+    assert len(content.keys) == 1
+    with pytest.raises(ProblemsError, match="same subject, as mine"):
+        host.bundle(p12(tmp_path / "clash.p12", host.authority(), pki.name("mine")))
+    assert host.content() == content
+
+
+def test_a_database_with_a_password(host: Host, tmp_path: Path) -> None:
+    host.nss_dir.mkdir()
+    password = host.nss_dir / "nsspassword"
+    password.write_text("NSS Certificate DB:secret\n")
+    host.certutil("-N", "-f", str(password))
+    host.enrol()
+    assert host.request(crls=[crl_of(host)])["trust_changed"]
+    done = host.bundle(p12(tmp_path / "h1.p12", host.authority()))
+    answer = host.request(source="pkcs12", fingerprint=done["fingerprint"])
+    assert answer["state"] == "valid"
+    host.assert_tidy("nsspassword")
