@@ -5,25 +5,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
-    IpsecError,
-    Problem,
-    ProblemsError,
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.answers import (
+    entitlements,
+    reported,
+    wanting,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.result import failure
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import (
-    Entitlement,
-    record,
-    sign,
-)
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import record, sign
 from ansible_collections.underlay.ipsec.plugins.module_utils._registered import registered
 
 
@@ -46,51 +40,21 @@ class ActionModule(ActionBase):
             }
         )
         folder = Folder(args["dir"])
-        answers = dict(registered(task_vars or {}, (task_vars or {})["ansible_play_batch"], args["requests"]))
-        wanting = {
-            host: answer.get("csr") or ""
-            for host, answer in answers.items()
-            if answer.get("state") == "requested"
-        }
-        reported = {
-            host: answer["certificate"]
-            for host, answer in answers.items()
-            if answer.get("state") == "valid" and answer.get("certificate")
-        }
-        result.update(changed=bool(wanting), signed=[], recorded=[], issued_dir=folder.issued_path)
+        variables = task_vars or {}
+        answers = dict(registered(variables, variables["ansible_play_batch"], args["requests"]))
+        requests = wanting(answers)
+        certificates = reported(answers)
+        result.update(changed=bool(requests), signed=[], recorded=[], issued_dir=folder.issued_path)
         if self._task.check_mode:
             return result
         now = datetime.now(UTC).replace(microsecond=0)
         try:
-            if reported and folder.exists:
-                result["recorded"] = record(folder, reported, now)
-            if wanting:
-                entitlements = _entitlements(Path(args["plan_dir"]) / "hosts", wanting)
-                result["signed"] = sign(
-                    folder, args["passphrase"], wanting, entitlements, now, args["reinstate"]
-                )
+            if certificates and folder.exists:
+                result["recorded"] = record(folder, certificates, now)
+            if requests:
+                allowed = entitlements(args["plan_dir"], requests)
+                result["signed"] = sign(folder, args["passphrase"], requests, allowed, now, args["reinstate"])
         except (IpsecError, OSError) as error:
             return {**result, "changed": False, **failure(error, "No certificate has been signed.")}
         result["changed"] = bool(result["signed"] or result["recorded"])
         return result
-
-
-def _entitlements(slices: Path, members: Mapping[str, str]) -> dict[str, Entitlement]:
-    """Return what the plan allows each of *members*; raise `ProblemsError` for those that it does not know."""
-    found: dict[str, Entitlement] = {}
-    problems = []
-    for member in members:
-        try:
-            plan = json.loads((slices / f"{member}.json").read_text(encoding="utf-8"))
-            found[member] = Entitlement.from_slice(member, plan["certificate"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            problems.append(
-                Problem(
-                    f"the plan in {slices.parent} does not say which names it may have",
-                    "Run the role underlay.ipsec.plan first, for this host too",
-                    host=member,
-                )
-            )
-    if problems:
-        raise ProblemsError(problems)
-    return found

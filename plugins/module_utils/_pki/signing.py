@@ -104,7 +104,7 @@ def sign(
         ]
         due = [
             request
-            for request in _accept(requests, entitlements, refused)
+            for request in accept(requests, entitlements, refused)
             for member in [request.entitlement.member]
             if member in revoked or not _serves(present[member], request, authority, now)
         ]
@@ -204,9 +204,13 @@ def issue(authority: Authority, request: Request, serial: int, now: datetime) ->
     )
 
 
-def _accept(
+def accept(
     requests: Mapping[str, str], entitlements: Mapping[str, Entitlement], refused: Iterable[Problem]
 ) -> list[Request]:
+    """Return the requests (PEM by member) that ask for what their member is entitled to.
+
+    Raises `ProblemsError` with all that is wrong with the others, after what was *refused* before.
+    """
     accepted: list[Request] = []
     problems = list(refused)
     for member, pem in requests.items():
@@ -332,7 +336,7 @@ def _shared_keys(accepted: Iterable[Request]) -> list[Problem]:
 
 def _serves(leaf: x509.Certificate | None, request: Request, authority: Authority, now: datetime) -> bool:
     """Return whether *leaf* is what *request* would get, so that it need not be signed again."""
-    if leaf is None or _public_key(leaf) != request.public_key:
+    if leaf is None or public_key(leaf) != request.public_key:
         return False
     with suppress(Exception):  # whatever is wrong with its signature
         leaf.verify_directly_issued_by(authority.certificate)
@@ -350,7 +354,8 @@ def _serves(leaf: x509.Certificate | None, request: Request, authority: Authorit
     return False
 
 
-def _public_key(leaf: x509.Certificate) -> bytes:
+def public_key(leaf: x509.Certificate) -> bytes:
+    """Return the key of a certificate as `Request` has it."""
     return leaf.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
