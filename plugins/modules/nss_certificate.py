@@ -114,6 +114,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import problem_from_os
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import renewed
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss import authorities, member, metrics
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
     CertutilDatabase,
@@ -178,6 +179,8 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
             first = certificate_from_pem(params["ca_certificate"])
             authorities.ensure(db, first, cas, ca_nickname, exact=False)
             cas = [first, *cas]
+            if not check and member.replaces(before.content(), nickname, certificate):
+                renewed.note(renewed.CERTIFICATE)
             rotated = member.install(db, nickname, certificate, cas, datetime.now(timezone.utc))
         else:
             member.uninstall(db, nickname, ca_nickname if params["remove_ca"] else None)

@@ -117,6 +117,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import problem_from_os
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import renewed
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss import authorities, member, metrics
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
     Bundle,
@@ -176,6 +177,8 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         secured = real.secure(dry=check) if exists else []
         member.check_fit(before.content(), nickname, certificate, cas, now)
         authorities.ensure(db, first, others, ca_nickname, exact=False)
+        if not check and member.replaces(before.content(), nickname, certificate):
+            renewed.note(renewed.CERTIFICATE)
         rotated = member.import_bundle(db, nickname, bundle, cas, now)
         # A request for the certificate that the bundle's takes the place of is of no use any more.
         forgotten = member.forget_request(db, PendingFile(real.directory), dry=check)

@@ -179,12 +179,14 @@ not_after:
   sample: "2031-01-31T12:00:00Z"
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import problem_from_os
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import renewed
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss import authorities, member, metrics
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
     CertutilDatabase,
@@ -195,6 +197,8 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database impor
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.pending import PendingFile
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
+    Certificate,
+    RevocationList,
     certificate_from_pem,
     revocation_list_from_pem,
 )
@@ -255,6 +259,8 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         record = PendingFile(real.directory)
         secured = real.secure(dry=check) if existed else []
         reason: str | None = "there is no CA yet"
+        if first and existed and not check:
+            _note(before, first, others, crls, ca_nickname)
         if first:
             issuers = cas if wanted.source == "external" else [first]
             authorities.ensure(db, first, others, ca_nickname)
@@ -307,6 +313,29 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         "trust_changed": authorities.trusted(after, cas, ca_nickname) != was_trusted,
         "diff": {"before": describe(before.content(), shown, before.crls()), "after": foretold},
     }
+
+
+def _note(
+    before: MemoryDatabase,
+    first: Certificate,
+    others: Sequence[Certificate],
+    crls: Sequence[RevocationList],
+    ca_nickname: str,
+) -> None:
+    """Note for libreswan that CAs or revocations are about to change."""
+    after, cas = MemoryDatabase.of(before), [first, *others]
+    authorities.ensure(after, first, others, ca_nickname)
+    authorities.ensure_crls(after, crls, cas, ca_nickname)
+    was, will = (
+        {trusted[:2] for trusted in authorities.trusted(db, cas, ca_nickname)} for db in (before, after)
+    )
+    if was != will:
+        renewed.note(renewed.AUTHORITY)
+    if any(
+        crl.revoked > (before.lists[ca].revoked if ca in before.lists else 0)
+        for ca, crl in after.lists.items()
+    ):
+        renewed.note(renewed.REVOCATION)
 
 
 if __name__ == "__main__":

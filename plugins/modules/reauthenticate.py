@@ -38,6 +38,18 @@ options:
     description: How long to wait for the peers, in seconds.
     type: float
     default: 60
+  without:
+    description: The addresses of peers to leave out, because their certificates are revoked.
+    type: list
+    elements: str
+    default: []
+  banish:
+    description:
+      - The addresses of hosts whose certificates are revoked. Only the security associations with them are ended, as often as
+        they make others, until libreswan knows the revocation list in NSS.
+      - Fails for those that still authenticate after O(timeout).
+    type: list
+    elements: str
   retire:
     description:
       - The addresses of peers that have done this with libreswan 4.x. Only what they left behind on this host is ended, which are
@@ -80,6 +92,7 @@ retired:
   elements: str
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -87,10 +100,11 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Ipse
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import renewed
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import detect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.reauthenticate import (
+    banish,
     reauthenticate,
     retire,
 )
-from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner, host_runner
 
 
 def argument_spec() -> dict[str, Any]:
@@ -98,13 +112,15 @@ def argument_spec() -> dict[str, Any]:
     return {
         "networks": {"type": "list", "elements": "dict", "required": True},
         "timeout": {"type": "float", "default": 60},
+        "without": {"type": "list", "elements": "str", "default": []},
+        "banish": {"type": "list", "elements": "str"},
         "retire": {"type": "list", "elements": "str"},
     }
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec(), supports_check_mode=False)
+    module = AnsibleModule(argument_spec(), mutually_exclusive=[("banish", "retire")])
     try:
         module.exit_json(**_run(module.params))
     except IpsecError as error:
@@ -116,23 +132,34 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
     dialect = detect(run)
     if dialect is None:
         raise IpsecError("libreswan is not installed")
-    done: set[str] = set()
-    missing: set[str] = set()
-    retired: set[str] = set()
     networks = {network["cidr"]: network["address"] for network in params["networks"]}
-    if params["retire"] is None:
-        done, missing = reauthenticate(networks, dialect, run, params["timeout"])
-        renewed.forget()
-    else:
-        retired = retire(params["retire"], dialect, run)
-    return {
+    if params["retire"] is not None:
         # What pluto would end by itself a few hours later is no change.
-        "changed": params["retire"] is None,
-        "reauthenticated": sorted(done),
-        "missing": sorted(missing),
-        "handed_over": sorted(networks.values()) if params["retire"] is None and dialect.hands_over else [],
-        "retired": sorted(retired),
+        return _result(retired=retire(params["retire"], dialect, run))
+    if params["banish"] is not None:
+        return _banish(params, networks, run)
+    done, missing = reauthenticate(networks, dialect, run, params["timeout"], without=params["without"])
+    renewed.forget()
+    return {
+        **_result(reauthenticated=done, missing=missing),
+        "changed": True,
+        "handed_over": sorted(networks.values()) if dialect.hands_over else [],
     }
+
+
+def _banish(params: dict[str, Any], networks: dict[str, str], run: Runner) -> dict[str, Any]:
+    there = banish(params["banish"], networks, run, params["timeout"])
+    if there:
+        raise IpsecError(
+            f"{', '.join(sorted(there))} can still authenticate here, {params['timeout']:g} s after its certificate was revoked: "
+            "see that the revocation list is in NSS (crlutil -L -d sql:/var/lib/ipsec/nss), and restart ipsec on this host"
+        )
+    return _result()
+
+
+def _result(**peers: Iterable[str]) -> dict[str, Any]:
+    names = ("reauthenticated", "missing", "handed_over", "retired")
+    return {"changed": False, **{name: sorted(peers.get(name, ())) for name in names}}
 
 
 if __name__ == "__main__":

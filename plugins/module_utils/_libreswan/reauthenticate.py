@@ -46,6 +46,8 @@ _LOOK_SECONDS = 0.2
 _AGAIN_SECONDS = 4.0
 # How long the SAs of before are still there for what is on the wire.
 _DRAIN_SECONDS = 1.0
+_REFUSALS = 2
+_REFUSAL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -70,17 +72,19 @@ def reauthenticate(
     run: Runner,
     seconds: float,
     *,
+    without: Container[str] = (),
     root: Path = Path("/"),
     wait: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
 ) -> tuple[set[str], set[str]]:
-    """Authenticate anew with every peer that there is an SA with; *networks* is CIDR → own address.
+    """Authenticate anew with every peer that there is an SA with, *without* some; *networks* is CIDR → own address.
 
     Returns the addresses of the peers with which that was done, and of those with which it was not
     after *seconds*. With 4.x these still have the SAs of before; with 5.x none, until a packet asks
     for one. Raises `IpsecError`.
     """
-    associations = associations_of(parse_states(_said(run, "--showstates"))[1], networks)
+    child = parse_states(_said(run, "--showstates"))[1]
+    associations = [each for each in associations_of(child, networks) if each.peer not in without]
     clock = _Clock(seconds, wait, now)
     if dialect.hands_over:
         missing = _hand_over(associations, run, root, clock)
@@ -140,8 +144,7 @@ def _hand_over(
         for spi in (entry["spi_in"], entry["spi_out"])
     }
     for state in left_over(before, known, {a.peer for a in associations} - {a.peer for a in missing}):
-        ids = ["src", state.source, "dst", state.destination, "proto", "esp", "spi", state.spi]
-        run(["ip", "xfrm", "state", "delete", *ids], check=False)
+        _delete_state(state, run)
     return missing
 
 
@@ -265,3 +268,47 @@ def retire(peers: Container[str], dialect: Dialect, run: Runner) -> set[str]:
             check=False,
         )
     return {sa.peer for sa in old}
+
+
+def banish(
+    peers: Container[str],
+    networks: Mapping[str, str],
+    run: Runner,
+    seconds: float,
+    *,
+    wait: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.monotonic,
+) -> set[str]:
+    """End all SAs with *peers*, whose certificates are revoked, until they cannot make others.
+
+    Returns the peers that still can after *seconds*; see `reauthenticate` for *networks*. 5.x looks for
+    another CRL every ten seconds or so. So each peer is invited again: it has to be refused twice.
+    """
+    clock = _Clock(seconds, wait, now)
+    invited = {
+        each
+        for each in associations_of(parse_states(_said(run, "--showstates"))[1], networks)
+        if each.peer in peers
+    }
+    refused = 0
+    while True:
+        sas = [sa for sa in look_loaded(run).ike_sas if sa.peer in peers]
+        present = {sa.peer for sa in sas if sa.established}
+        for target in ending(sas):
+            run(["ipsec", "whack", *target], check=False)
+        refused = 0 if present else refused + 1
+        if refused >= _REFUSALS or clock.left <= 0:
+            break
+        for each in invited:
+            run(["ipsec", "whack", "--asynchronous", *each.begin], check=False)
+        wait(_REFUSAL_SECONDS)
+    # What a pluto that is gone has left in the kernel would still carry traffic.
+    for state in read_states(run):
+        if state.source in peers or state.destination in peers:
+            _delete_state(state, run)
+    return present
+
+
+def _delete_state(state: State, run: Runner) -> None:
+    ids = ["src", state.source, "dst", state.destination, "proto", "esp", "spi", state.spi]
+    run(["ip", "xfrm", "state", "delete", *ids], check=False)

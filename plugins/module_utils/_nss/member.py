@@ -187,7 +187,7 @@ def install(
             ]
         )
     _tidy(db, nickname, keep=certificate)
-    replaces = content.entry(nickname) is not None and not _is_only(content.entry(nickname), certificate)
+    replaced = replaces(content, nickname, certificate)
     place = db.content().nickname_of(certificate)
     if any(old.subject_name == certificate.subject_name for old in _others(db, nickname, certificate)):
         # It cannot stand beside the old one, which NSS files under the same nickname.
@@ -208,7 +208,12 @@ def install(
     _raise_refusal(nickname, refusal)
     if place != nickname:
         _promote(db, place, nickname)
-    return replaces
+    return replaced
+
+
+def replaces(content: Content, nickname: str, certificate: Certificate) -> bool:
+    """Return whether *certificate* would take the place of another one."""
+    return content.entry(nickname) is not None and not _is_only(content.entry(nickname), certificate)
 
 
 def import_bundle(
