@@ -75,9 +75,14 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         variables = task_vars or {}
         _result, args = self.validate_argument_spec(
-            {"group": {"type": "str", "required": True}, "directory": {"type": "path", "required": True}}
+            {
+                "group": {"type": "str", "required": True},
+                "directory": {"type": "path", "required": True},
+                "without": {"type": "list", "elements": "str", "default": []},
+            }
         )
-        hosts = [self._host(name, variables) for name in variables["groups"].get(args["group"], [])]
+        names = variables["groups"].get(args["group"], [])
+        hosts = [self._host(name, variables) for name in names if name not in args["without"]]
         try:
             plan = make_plan(
                 hosts,

@@ -73,12 +73,13 @@ class ActionModule(ActionBase):
 
 def _scope(plan: Mapping[str, Any], task_vars: Mapping[str, Any], name: str) -> Scope:
     """Collect the results that the probe's task registered as *name*."""
-    targeted = frozenset(task_vars["ansible_play_hosts_all"]) & plan["members"].keys()
+    left_play = frozenset(task_vars["ansible_play_hosts_all"]).difference(task_vars["ansible_play_hosts"])
+    # With serial, the turn of the others is before or after: what they saw is not of now.
+    targeted = left_play.union(task_vars["ansible_play_batch"]) & plan["members"].keys()
     results = {}
     for member, answer in registered(task_vars, targeted, name):
         # A host that has left the play may still have what it saw the time before.
-        left = member not in task_vars["ansible_play_hosts"]
-        if not (left and "pairs" in answer):
+        if member not in left_play or "pairs" not in answer:
             results[member] = answer
     return Scope(results, targeted)
 

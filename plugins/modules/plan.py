@@ -39,6 +39,11 @@ options:
       - Slices of hosts that the play does not work on are removed from there, because nobody knows whether they still hold.
     type: path
     required: true
+  without:
+    description: Names of hosts in the group that are not members any more.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""

@@ -48,7 +48,7 @@ options:
     type: str
     default: verify
 notes:
-  - Use C(run_once). The play must run on all members at once, without C(serial).
+  - Use C(run_once). In a play with C(serial), each batch is compared by itself, and the others are listed as not observed.
   - In a play with C(any_errors_fatal), turn it off for the probe's task, so that the report can say what happened.
 seealso:
   - module: underlay.ipsec.probe

@@ -77,6 +77,8 @@ def typed(value: Any, spec: Spec, *, variable: str, problems: Problems, host: st
         )
         return None
     kind = spec["type"]
+    if kind == "raw":
+        return value
     wrong = f"it is {_name_type(value)}, not {_EXPECTED[kind]}"
     if kind == "list":
         if isinstance(value, str) or not isinstance(value, Sequence):

@@ -86,9 +86,10 @@ def check_names(hosts: Sequence[Host], specs: Mapping[str, Spec], problems: Prob
                         host=host.name,
                     )
                 continue
-            meant = did_you_mean(name, specs.keys())
+            # What all names begin with would make any two of them similar.
+            meant = did_you_mean(name[len(PREFIX) :], [known[len(PREFIX) :] for known in specs])
             problems.add(
-                f"there is no such variable{f', did you mean {meant}' if meant else ''}",
+                f"there is no such variable{f', did you mean {PREFIX}{meant}' if meant else ''}",
                 "Rename or remove it: names that begin with ipsec_ are the collection's",
                 variable=name,
                 host=host.name,

@@ -130,6 +130,18 @@ def test_limit(controller: Controller) -> None:
     assert controller.report["not_in_this_run"] == ["h3"]
 
 
+def test_each_batch_of_a_play_with_serial_is_compared_by_itself(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PLAY[0], "serial", 2)
+    controller.answers = results(h3_h1=clear("h3", "h1"))
+    _result, status, shown = controller.run()
+    assert status != 0
+    assert "Not part of this run, and not observed: h3" in shown
+    assert "h3 → h1 (data): clear instead of encrypted" in shown
+    assert controller.report["not_in_this_run"] == ["h1", "h2"]
+
+
 def test_check_mode_writes_nothing_and_does_not_fail(controller: Controller) -> None:
     controller.answers = results(h1_h2=clear("h1", "h2"))
     _result, status, shown = controller.run("--check")

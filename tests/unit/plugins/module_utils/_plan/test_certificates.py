@@ -142,6 +142,11 @@ WRONG_FOR_ALL: list[tuple[dict[str, Any], str]] = [
     ({"ipsec_crl_validity_days": 0}, "ipsec_crl_validity_days: 0 days cannot be"),
     ({"ipsec_crl_strict": "perhaps"}, "ipsec_crl_strict: it is a string, not true or false"),
     ({"ipsec_metrics_dir": "metrics"}, "ipsec_metrics_dir: 'metrics' is not an absolute path"),
+    (
+        {"ipsec_revoke_reason": "because"},
+        "ipsec_revoke_reason: 'because' is not one of its values. Set it to unspecified or",
+    ),
+    ({"ipsec_rotate_ca": "perhaps"}, "ipsec_rotate_ca: it is a string, not true or false"),
     ({"ipsec_reinstate": "h1"}, "ipsec_reinstate: it is a string, not a list"),
     (
         {"ipsec_reinstate": ["h1", "h9.example"]},
@@ -323,6 +328,11 @@ def test_external() -> None:
 def test_adoption() -> None:
     made = plan(cluster({"ipsec_ca_certificate": "/p/ca.pem", "ipsec_ca_key": "/p/ca.key"}))
     assert made.slices["h1"]["certificate"]["source"] == "ca"
+
+
+@pytest.mark.parametrize("value", ["due", "h1,h2", ["h1"], 5])
+def test_what_playbooks_read_may_have_any_form(value: object) -> None:
+    assert plan(cluster({"ipsec_rotate": value, "ipsec_rotate_serial": value, "ipsec_revoke": value})).slices
 
 
 def test_a_bundle_without_effect_is_a_warning() -> None:
