@@ -18,6 +18,17 @@ with suppress(ImportError):  # always there with ansible-core, but not where its
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
 
 _BEGIN = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----")
+_PURPOSES = frozenset(
+    {
+        "1.3.6.1.5.5.7.3.1",  # serverAuth
+        "1.3.6.1.5.5.7.3.2",  # clientAuth
+        "1.3.6.1.5.5.7.3.5",  # ipsecEndSystem
+        "1.3.6.1.5.5.7.3.6",  # ipsecTunnel
+        "1.3.6.1.5.5.7.3.7",  # ipsecUser
+        "1.3.6.1.5.5.7.3.17",  # ipsecIKE
+        "2.5.29.37.0",  # any
+    }
+)
 _END = re.compile(rb"-----END (?:X509 |TRUSTED )?CERTIFICATE-----")
 
 
@@ -171,6 +182,25 @@ def faults_of_time(certificate: x509.Certificate, now: datetime) -> list[tuple[s
     return []
 
 
+def faults_of_use(leaf: x509.Certificate) -> list[tuple[str, str]]:
+    """Return why pluto takes *leaf* for nobody's who negotiates IPsec: fault and remedy."""
+    extensions = {type(extension.value): extension.value for extension in leaf.extensions}
+    usage = extensions.get(x509.KeyUsage)
+    purposes = extensions.get(x509.ExtendedKeyUsage)
+    if isinstance(usage, x509.KeyUsage) and not (usage.digital_signature or usage.content_commitment):
+        return [("its certificate is not for signing (key usages)", "Use one with digitalSignature")]
+    if isinstance(purposes, x509.ExtendedKeyUsage) and not _PURPOSES & {
+        each.dotted_string for each in purposes
+    }:
+        return [
+            (
+                "its certificate is for other purposes (extended key usages)",
+                "Use one with serverAuth, clientAuth or ipsecIKE, or without extended key usages",
+            )
+        ]
+    return []
+
+
 def may_sign(certificate: x509.Certificate) -> bool:
     """Return whether *certificate* is that of a CA, as far as its extensions say."""
     try:
@@ -208,7 +238,9 @@ def faults_of_member(
     *extra* came with it, *authorities* are trusted, and *names* (DNS names and
     addresses) are what it has to be for.
     """
-    faults = faults_of_time(leaf, now)
+    if may_sign(leaf):
+        return [("its certificate is that of a CA", "Use that of the host")]
+    faults = faults_of_time(leaf, now) + faults_of_use(leaf)
     up = follow(leaf, [*authorities, *extra])
     if up.missing is not None:
         faults.append(

@@ -223,6 +223,7 @@ class _Run:
                     "Set it to another one, or leave it out for a new CA",
                     _CERTIFICATE,
                 )
+            self._check_subjects()
             return _Step(self._placed("next"), "the next CA was adopted")
         if not self.own:
             raise _problem(
@@ -235,6 +236,20 @@ class _Run:
         made = authority.certify(keys.generate(wanted.key_type), wanted.validity_days, self.now)
         key = authority.encrypt(made.key, wanted.passphrase or "")
         return _Step(self.folder.placed("next", [made.certificate], key, None), "the next CA was created")
+
+    def _check_subjects(self) -> None:
+        """Raise `ProblemsError` if hosts cannot trust the given CA beside those that are there."""
+        there = {
+            each.subject: each for slot in self.slots.values() for each in (slot.certificate, *slot.chain)
+        }
+        for each in self.given:
+            if there.get(each.subject, each) != each:
+                raise _problem(
+                    f"{each.subject.rfc4514_string()} in {self.wanted.certificate} has the name of a CA that is "
+                    "trusted already and is another one",
+                    "Use a CA with a name of its own: NSS files certificates by their subject",
+                    _CERTIFICATE,
+                )
 
     def _another(self, slots: dict[str, Slot], phase: str) -> _Step:
         """Say what to do about a CA that is not in the folder."""

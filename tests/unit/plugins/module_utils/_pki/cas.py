@@ -15,11 +15,15 @@ from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 if TYPE_CHECKING:
     from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import PrivateKey
 
 PASSWORD = "pässword"
+KEY_ENCIPHERMENT = x509.KeyUsage(False, False, True, False, False, False, False, False, False)
+CODE_SIGNING = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
+IPSEC_IKE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.IPSEC_IKE])
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,11 @@ def member(
     private_key: PrivateKey | None = None,
     starts: datetime = pki.NOW - pki.DAY,
     ends: datetime = pki.NOW + 365 * pki.DAY,
+    extension: x509.ExtensionType | None = None,
 ) -> x509.Certificate:
     """Return a member's certificate, by default with the key `pki.key` of its number."""
     number = int(name.removeprefix("h"))
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(pki.name(name, organization="Example"))
         .issuer_name(issuer.certificate.subject)
@@ -105,8 +110,10 @@ def member(
             ),
             critical=False,
         )
-        .sign(issuer.authority.key, hashes.SHA256())
     )
+    if extension:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(issuer.authority.key, hashes.SHA256())
 
 
 def p12(

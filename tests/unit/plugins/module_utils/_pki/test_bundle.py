@@ -152,6 +152,24 @@ ED25519 = ed25519.Ed25519PrivateKey.generate()
             id="issued by what is no CA",
         ),
         pytest.param(
+            cas.p12(cas.ca("h1", SUB).certificate, cas.ca("h1", SUB).authority.key),
+            "its certificate is that of a CA",
+            "ipsec_pkcs12",
+            id="a CA",
+        ),
+        pytest.param(
+            cas.p12(cas.member(SUB, extension=cas.KEY_ENCIPHERMENT), pki.key(1)),
+            "is not for signing",
+            "ipsec_pkcs12",
+            id="key usage",
+        ),
+        pytest.param(
+            cas.p12(cas.member(SUB, extension=cas.CODE_SIGNING), pki.key(1)),
+            "is for other purposes",
+            "ipsec_pkcs12",
+            id="purpose",
+        ),
+        pytest.param(
             cas.p12(cas.member(SUB, private_key=WEAK_RSA), WEAK_RSA),
             "its RSA key has only 1024 bits",
             "ipsec_pkcs12",
@@ -178,6 +196,10 @@ def test_refused(data: bytes, said: str, variable: str) -> None:
     assert said in problem.message
     assert (problem.variable, problem.host) == (variable, "h1")
     assert problem.message.startswith("h1.p12")
+
+
+def test_purposes_that_serve() -> None:
+    check(cas.p12(cas.member(SUB, extension=cas.IPSEC_IKE), pki.key(1)))
 
 
 def test_password_missing() -> None:

@@ -460,6 +460,17 @@ class TestRollover:
         assert "was retired" in warning
         refused(controller, "was retired before", "ipsec_ca_certificate", rollover="prepare")
 
+    def test_two_of_one_name(self, controller: Controller) -> None:
+        controller.give(SUB)
+        controller.run()
+        controller.give(cas.ca("other", cas.ca("root", length=3)))
+        refused(controller, "CN=root,O=Example in", "ipsec_ca_certificate", rollover="prepare")
+        controller.give(cas.ca("below", ROOT))  # one root for both is no harm
+        assert controller.run(rollover="prepare").authorities == (
+            ROOT.certificate,
+            cas.ca("below", ROOT).certificate,
+        )
+
     def test_lists_of_both(self, made: Controller) -> None:
         assert [crl.slot for crl in made.run(crl=True).crls] == ["ca"]
         assert [crl.slot for crl in made.run(crl=True, rollover="prepare").crls] == ["ca", "next"]
