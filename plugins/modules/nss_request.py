@@ -64,7 +64,8 @@ options:
           - V(ca) is the collection's own CA.
           - With V(pkcs12) no key is generated and RV(csr) is null. M(underlay.ipsec.nss_pkcs12) imports both.
           - With V(external) the certificate may have names besides O(certificate.dns) and O(certificate.ip), any subject, and
-            any of the given CAs as its issuer.
+            any of the given CAs as its issuer. A request that O(force) asked for waits until O(force) is given again and its
+            certificate is there.
         type: str
         choices: [ca, pkcs12, external]
         default: ca
@@ -277,7 +278,8 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         csr = None
         forgotten = False
         if reason is None or wanted.source == "pkcs12":
-            forgotten = member.forget_request(db, record, dry=check)
+            if not member.awaits_signature(db.content(), record, wanted):
+                forgotten = member.forget_request(db, record, dry=check)
         elif not check:
             csr = member.ensure_request(real, record, wanted).pem
         after = MemoryDatabase.of(db)

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
     CommandError,
+    IpsecError,
     Problem,
     ProblemsError,
 )
@@ -477,11 +478,16 @@ def _in_memory(data: bytes) -> Iterator[str]:
 
 def _listed_crl(text: str) -> ListedCrl:
     """Return what crlutil prints about a revocation list. It prints times in UTC."""
-    times = {
-        match["which"]: datetime.strptime(match["time"], "%a %b %d %H:%M:%S %Y").replace(tzinfo=timezone.utc)
-        for match in _CRL_TIME.finditer(text)
-    }
-    return ListedCrl(times["This"], times.get("Next"), len(_CRL_ENTRY.findall(text)))
+    try:
+        times = {
+            match["which"]: datetime.strptime(match["time"], "%a %b %d %H:%M:%S %Y").replace(
+                tzinfo=timezone.utc
+            )
+            for match in _CRL_TIME.finditer(text)
+        }
+        return ListedCrl(times["This"], times.get("Next"), len(_CRL_ENTRY.findall(text)))
+    except (KeyError, ValueError) as error:
+        raise IpsecError(f"what crlutil says of a revocation list cannot be read: {error}") from error
 
 
 def default_directory() -> str:

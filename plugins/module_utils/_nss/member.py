@@ -150,6 +150,18 @@ def ensure_request(db: CertutilDatabase, record: PendingFile, wanted: Wanted) ->
     return request
 
 
+def awaits_signature(content: Content, record: PendingFile, wanted: Wanted) -> bool:
+    """Return whether somebody elsewhere may be about to sign a request that still serves."""
+    pending = record.load()
+    return (
+        wanted.source == "external"
+        and pending is not None
+        and pending.request is not None
+        and pending.request.public_key.key_id in content.orphans()
+        and _serves(pending.request, content, wanted, _next_generation(content, wanted))
+    )
+
+
 def forget_request(
     db: Database, record: PendingFile, certificate: Certificate | None = None, *, dry: bool = False
 ) -> bool:

@@ -12,7 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
+    CommandError,
+    IpsecError,
+    ProblemsError,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
     CertutilDatabase,
     Content,
@@ -199,6 +203,24 @@ def test_a_broken_database() -> None:
     db = a_host({"-L": answer(), "-K": answer(stderr="SEC_ERROR_BAD_DATABASE", rc=255)})
     with pytest.raises(CommandError, match="SEC_ERROR_BAD_DATABASE"):
         db.content()
+
+
+def test_revocation_lists_that_cannot_be_read() -> None:
+    listing = f"\nCRL names        CRL Type\n\nunderlay-ca        CRL  \n{CA.subject['CN']}    CRL\n"
+    answers = {
+        ("certutil", "-L"): "underlay-ca      CT,,\n",
+        ("certutil", "-L", "-a"): CA.pem,
+        ("certutil", "-K"): "",
+        ("crlutil", "-L"): listing,
+        ("crlutil", "-L", "-n"): "CRL Info:\n    This Update: yesterday\n",
+    }
+
+    def run(argv: Sequence[str], **_options: object) -> Completed:
+        key = next(tuple(argv[:length]) for length in (3, 2) if tuple(argv[:length]) in answers)
+        return answer(answers[key])
+
+    with pytest.raises(IpsecError, match="cannot be read"):
+        CertutilDatabase(run, "/nonexistent/nss").crls()
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
