@@ -8,9 +8,14 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+with suppress(ImportError):  # always there with ansible-core, but not where its sanity tests import this
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.serialization import pkcs12
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
@@ -31,8 +36,6 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._pki.bundle import 
     read_bundle,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.result import failure
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import pkcs12
 
 
 class ActionModule(ActionBase):
