@@ -107,3 +107,13 @@ def test_endpoints(reasons: list[str | None], line: list[str]) -> None:
 
 def test_no_problems() -> None:
     assert problem_lines(report(["h1", "h2"])) == []
+
+
+def test_problems_of_members_as_a_whole_are_one_item() -> None:
+    names = ["h1", "h2", "h3"]
+    observed = results(names)
+    for name in ("h1", "h3"):
+        observed[name]["certificate"] = None
+    found = compare(plan(names), Scope(observed, frozenset(names)), {}, stage="verify", now=NOW)
+    lines = [line for line in problem_lines(found) if "certificate" in line]
+    assert lines == ["2. h1, h3: it has no certificate in libreswan's NSS database"]
