@@ -28,8 +28,10 @@ attributes:
   check_mode:
     support: full
     details:
-      - As long as there is no CA, RV(certificate) is null.
-      - Each step of a rollover is foretold for itself, as if those before it had not been taken.
+      - The results are those of the CA as it would be, except for one that would be created. RV(certificate) is null if that is
+        the first one.
+      - Each step of a rollover is foretold for itself, as if those before it had not been taken. So O(rollover=finish) in check
+        mode tells what hosts should trust in the end, and the step itself can wait until they do.
   diff_mode:
     support: full
   idempotent:

@@ -34,6 +34,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import 
     Slot,
     slot_files,
 )
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.ledger import History
 
 SOURCES = ("ca", "pkcs12", "external")
 ROLLOVERS = ("none", "prepare", "switch", "finish")
@@ -125,9 +126,10 @@ class _Run:
 
     def serve(self) -> Served:
         folder, wanted = self.folder, self.wanted
-        history = folder.ledger.history()
+        history = folder.ledger.history()  # nothing is changed beside a damaged one
         warnings = folder.secure_keys(check=self.check)
         done = []
+        step = _Step({})
         if self.own and not self.given and wanted.rollover == "none":
             if self._create(check=self.check):
                 done.append("a CA was created")
@@ -138,8 +140,14 @@ class _Run:
                 done.append(step.said)
             elif self.own and wanted.rollover != "prepare":
                 self._create(check=True)  # it has to be able to sign
-            if step.files and not self.check:
-                folder.commit(step.files)
+        if step.files and not self.check:
+            folder.commit(step.files)
+        with folder.foretelling(step.files if self.check else {}):
+            return self._served(history, done, warnings)
+
+    def _served(self, history: History, done: list[str], warnings: list[str]) -> Served:
+        """Return what is there after all that was *done*, with up-to-date revocation lists."""
+        folder, wanted = self.folder, self.wanted
         renewed, crls = revocation.renew(
             folder,
             wanted.passphrase,
@@ -275,6 +283,8 @@ class _Run:
         names = slot_files(same.name)
         if tuple(self.given[1:]) != same.chain:
             files[names["chain"]] = "".join(map(chain.pem, self.given[1:])) or None
+        if self.own and not same.has_key and self.wanted.key:  # until now others signed with it
+            files[names["key"]] = self._key()
         serial_file = self._serial_file()
         if serial_file and serial_file != same.serial_file:
             files[names["serial"]] = f"{serial_file}\n"

@@ -33,6 +33,7 @@ class Store:
     def __init__(self, path: str) -> None:
         self.path = path
         self._changes_path = os.path.join(path, "changes.json")
+        self._foretold: Mapping[str, str | None] = {}
 
     @contextmanager
     def locked(self, timeout: float = _LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
@@ -63,7 +64,7 @@ class Store:
 
     def read(self, name: str) -> str | None:
         """Return the content of a file, as it is once a change that was interrupted is completed."""
-        changes = self._changes()
+        changes = {**self._changes(), **self._foretold}
         if name in changes:
             return changes[name]
         try:
@@ -71,6 +72,15 @@ class Store:
                 return file.read()
         except FileNotFoundError:
             return None
+
+    @contextmanager
+    def foretelling(self, changes: Mapping[str, str | None]) -> Iterator[None]:
+        """Let `read` answer as if *changes* had been made, for check mode."""
+        self._foretold = changes
+        try:
+            yield
+        finally:
+            self._foretold = {}
 
     def commit(self, changes: Mapping[str, str | None]) -> None:
         """Give the files their new content, None for none: all of them or none. Raises OSError.
@@ -94,6 +104,14 @@ class Store:
                 return changes
         except FileNotFoundError:
             return {}
+        except ValueError:
+            raise ProblemsError(
+                [
+                    Problem(
+                        f"{self._changes_path} is damaged", "Restore the folder from a backup", "ipsec_ca_dir"
+                    )
+                ]
+            ) from None
 
     def _complete(self) -> None:
         changes = self._changes()

@@ -50,12 +50,12 @@ class Controller:
         path.write_bytes(content)
         return str(path)
 
-    def give(self, ca: cas.Ca, passphrase: str | None = None, **changes: Any) -> None:
+    def give(self, ca: cas.Ca, file_passphrase: str | None = None, **changes: Any) -> None:
         """Set the variables so that *ca* is to be adopted."""
         self.wanted = replace(
             self.wanted,
             certificate=self.file("given.crt", ca.bundle),
-            key=self.file("given.key", private(ca.authority, passphrase)),
+            key=self.file("given.key", private(ca.authority, file_passphrase)),
             **changes,
         )
 
@@ -112,9 +112,10 @@ def test_create(controller: Controller) -> None:
 def test_adopt(controller: Controller, passphrase: str | None, form: serialization.PrivateFormat) -> None:
     controller.give(SUB, key_passphrase=passphrase)
     Path(controller.wanted.key or "").write_bytes(private(SUB.authority, passphrase, form))
-    assert controller.run(check=True).changes == ("a CA was adopted",)
+    foretold = controller.run(check=True)
     assert not Path(controller.folder.path).exists()
     served = controller.run()
+    assert foretold == served
     assert served.changes == ("a CA was adopted",)
     assert current(served) == SUB.certificate
     assert served.authorities == (ROOT.certificate,)
@@ -288,7 +289,7 @@ def refused(controller: Controller, said: str, variable: str, **changes: Any) ->
 
 
 def test_passphrases(controller: Controller) -> None:
-    controller.give(SUB, passphrase="of the file")
+    controller.give(SUB, "of the file")
     refused(
         controller,
         "cannot be decrypted with this passphrase",
@@ -320,6 +321,23 @@ def test_bad_serial_files(controller: Controller, text: str) -> None:
 def test_files_that_are_not_there(controller: Controller, name: str, variable: str) -> None:
     controller.give(ROOT)
     refused(controller, "cannot be read: No such file", variable, **{name: str(controller.root / "none")})
+
+
+def test_a_damaged_ledger(controller: Controller) -> None:
+    controller.run()
+    Path(controller.folder.ledger.path).write_text("damage\n")
+    controller.give(OTHER)
+    for rollover in ("none", "prepare"):
+        before = controller.files()
+        with pytest.raises(ProblemsError, match=r"line 1 of .* is damaged"):
+            controller.run(rollover=rollover)
+        assert controller.files() == before
+
+
+def test_damaged_changes(controller: Controller) -> None:
+    controller.run()
+    Path(controller.folder.path, "changes.json").write_text("{")
+    refused(controller, "changes.json is damaged", "ipsec_ca_dir")
 
 
 def test_another_ca_is_not_adopted_by_the_way(controller: Controller) -> None:
@@ -365,6 +383,13 @@ class TestOtherSources:
         assert trusting.run().changes == ()
         assert current(trusting.run(rollover="switch")) == OTHER.certificate
         assert trusting.run(rollover="finish").authorities == ()
+        assert trusting.run().changes == ()
+
+    def test_the_key_comes_later(self, trusting: Controller) -> None:
+        trusting.run()
+        trusting.give(SUB, source="ca", passphrase=pki.PASSPHRASE)
+        assert trusting.run().changes == ("what goes with the CA was taken over",)
+        assert trusting.folder.open(pki.PASSPHRASE, pki.NOW).certificate == SUB.certificate
         assert trusting.run().changes == ()
 
     def test_from_an_own_ca_and_back(self, trusting: Controller) -> None:
@@ -415,10 +440,11 @@ class TestRollover:
         with pytest.raises(ProblemsError, match="the next CA does not sign yet"):
             made.run(rollover="finish")
         assert made.files() == refused_here
-        assert made.run(check=True, rollover="switch").changes
+        foretold = made.run(check=True, rollover="switch")
         assert made.files() == refused_here
 
         switched = made.run(rollover="switch")
+        assert foretold == switched
         assert (switched.phase, current(switched)) == ("switched", following)
         assert set(switched.authorities) == {current(first), *first.authorities}
         assert made.folder.open(pki.PASSPHRASE, pki.NOW).certificate == following
@@ -426,7 +452,10 @@ class TestRollover:
             again = made.run(rollover=rollover)
             assert (again.changes, again.phase) == ((), "switched")
 
+        foretold = made.run(check=True, rollover="finish")
+        assert made.run().phase == "switched"
         finished = made.run(rollover="finish")
+        assert foretold == finished
         assert (finished.phase, current(finished), finished.authorities) == ("steady", following, ())
         assert made.run(rollover="finish").changes == ()
         retired = f"retired/{current(first).fingerprint(hashes.SHA256()).hex()}"

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import timedelta
 from pathlib import Path
+from shutil import which
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import ProblemsError
@@ -17,6 +19,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._pki.revocation imp
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import Entitlement
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 
 class Issuer:
@@ -224,3 +227,30 @@ def test_each_ca_lists_its_own(issuer: Issuer) -> None:
     issuer.serve(rollover="finish")
     assert [each.slot for each in issuer.serve().crls] == ["ca"]
     assert issuer.serve().revoked == ("h1", "h2")
+
+
+@pytest.mark.skipif(not (which("certutil") and which("crlutil")), reason="needs NSS's tools")
+def test_nss_heeds_the_list_and_the_one_after_it(issuer: Issuer, tmp_path: Path) -> None:
+    database = ["-d", f"sql:{tmp_path}"]
+
+    def nss(*command: str) -> str:
+        done = subprocess.run([*command, *database], capture_output=True, text=True, check=False)
+        return done.stdout
+
+    def valid() -> list[str]:
+        """Return the members whose certificate NSS accepts after it got the list."""
+        if Path(issuer.folder.path, "crl.pem").exists():
+            (tmp_path / "crl.der").write_bytes(issuer.crl().public_bytes(serialization.Encoding.DER))
+            nss("crlutil", "-I", "-i", str(tmp_path / "crl.der"))
+        members = ("h1", "h2")
+        return [member for member in members if "is valid" in nss("certutil", "-V", "-u", "V", "-n", member)]
+
+    nss("certutil", "-N", "--empty-password")
+    nss("certutil", "-A", "-a", "-n", "ca", "-t", "CT,,", "-i", issuer.folder.certificate_path)
+    for member in ("h1", "h2"):
+        nss("certutil", "-A", "-a", "-n", member, "-t", ",,", "-i", issuer.folder.issued(member))
+    assert valid() == ["h1", "h2"]
+    issuer.revoke("h1")
+    assert valid() == ["h2"]
+    issuer.revoke("h2")
+    assert valid() == []
