@@ -174,7 +174,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     with real.opened(create=not check) as exists:
         before = MemoryDatabase.of(real) if exists else MemoryDatabase()
         db = MemoryDatabase.of(before) if check else real
-        secured = real.secure(dry=check) if exists else []
+        # Also before the CAs, so that a bundle that does not fit changes nothing.
         member.check_fit(before.content(), nickname, certificate, cas, now)
         authorities.ensure(db, first, others, ca_nickname, exact=False)
         if not check and member.replaces(before.content(), nickname, certificate):
@@ -187,7 +187,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     measured = metrics.write(params["metrics_dir"], metrics.render(after, nickname, listed), dry=check)
     shown = tuple(dict.fromkeys([nickname, *authorities.nicknames(before, cas, ca_nickname), *listed]))
     return {
-        "changed": bool(forgotten or measured or secured or after != before),
+        "changed": forgotten or measured or after != before,
         "fingerprint": certificate.fingerprint,
         "serial": f"{certificate.serial:x}",
         "not_after": iso(certificate.not_after),

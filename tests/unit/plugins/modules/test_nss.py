@@ -446,7 +446,7 @@ def p12(
     **changes: Any,
 ) -> Path:
     """Write a bundle for h1 and return its path."""
-    private_key = generate(changes.pop("key_type", "ecdsa-p384"))
+    private_key = changes.pop("private_key", None) or generate(changes.pop("key_type", "ecdsa-p384"))
     leaf = pki.leaf(subject or pki.name("h1", "bundle"), private_key=private_key, issuer=issuer, **changes)
     path.write_bytes(
         pkcs12.serialize_key_and_certificates(
@@ -501,6 +501,15 @@ def test_a_bundle_replaces(host: Host, tmp_path: Path, first: str, subject: x509
     assert done["fingerprint"] != old["fingerprint"]
     host.assert_tidy()
     assert host.bundle(path)["changed"] is False
+
+
+@pytest.mark.parametrize("subject", [pki.name("h1", "bundle"), pki.name("other")])
+def test_a_bundle_with_the_key_of_the_one_before(host: Host, tmp_path: Path, subject: x509.Name) -> None:
+    host.bundle(p12(tmp_path / "old.p12", host.authority(), private_key=pki.key(3)))
+    done = host.bundle(p12(tmp_path / "new.p12", host.authority(), subject, private_key=pki.key(3)))
+    host.assert_tidy()
+    (certificate,) = member_of(host.content())
+    assert certificate.fingerprint == done["fingerprint"]
 
 
 def test_a_bundle_makes_a_request_needless(host: Host, tmp_path: Path) -> None:
