@@ -20,7 +20,11 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster impo
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.typed import Spec
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.variables import some
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import certificate_from_pem
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki.bundle import Bundle, check_bundle
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.bundle import (
+    Bundle,
+    check_bundle,
+    read_bundle,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.chain import read_authorities
 
 Read = Callable[[str], bytes]
@@ -70,43 +74,44 @@ def read_bundles(
     """Return the bundle of each of *hosts*, by name; without those that are wrong.
 
     *fqdns* are the names that the certificates must have, *authorities* the CA's certificate and those
-    of its issuers in PEM. Without *authorities*, in which something else is wrong then, bundles are only read.
+    of its issuers in PEM. Without one of them, in which something else is wrong then, a bundle is only opened.
     """
     bundles = {}
     for host in hosts:
         files = read_bundle_files(host, specs, problems)
-        found = _contents(files, host.name, read, problems) if files else None
-        if files and found and authorities is not None and host.name in fqdns:
-            data, password = found
-            try:
+        if files is None:
+            continue
+        data = _read(files.path, read, "ipsec_pkcs12", host.name, problems)
+        password = _password(files, host.name, read, problems)
+        if data is None or password is None:
+            continue
+        fqdn = fqdns.get(host.name)
+        where = {"path": files.path, "host": host.name}
+        try:
+            if authorities is None or fqdn is None:
+                read_bundle(data, password, **where)
+            else:
                 bundles[host.name] = check_bundle(
-                    data,
-                    password,
-                    authorities,
-                    frozenset({fqdns[host.name]}),
-                    now,
-                    path=files.path,
-                    host=host.name,
+                    data, password, authorities, frozenset({fqdn}), now, **where
                 )
-            except ProblemsError as error:
-                problems += error.problems
+        except ProblemsError as error:
+            problems += error.problems
     _check_kinds(bundles, problems)
     _check_shared(bundles, problems)
     _check_reserved(hosts, bundles, problems)
     return bundles
 
 
-def _contents(files: BundleFiles, host: str, read: Read, problems: Problems) -> tuple[bytes, str] | None:
-    """Return the bundle and its password; None, and problems, if a file cannot be read."""
-    data = _read(files.path, read, "ipsec_pkcs12", host, problems)
+def _password(files: BundleFiles, host: str, read: Read, problems: Problems) -> str | None:
+    """Return the password of a bundle, which may be empty; None, and a problem, if it cannot be read."""
     if files.password_file is None:
-        return None if data is None else (data, files.password or "")
+        return files.password or ""
     variable = "ipsec_pkcs12_password_file"
-    line = _read(files.password_file, read, variable, host, problems)
-    if data is None or line is None:
+    data = _read(files.password_file, read, variable, host, problems)
+    if data is None:
         return None
     try:
-        return data, first_line(line)
+        return first_line(data)
     except UnicodeDecodeError:
         problems.add(
             f"{files.password_file} is not text", "Write the password into it", variable=variable, host=host

@@ -263,6 +263,17 @@ def test_a_wrong_ca_is_one_problem_however_many_bundles_there_are() -> None:
     assert [problem.variable for problem in faults(hosts)] == ["ipsec_ca_certificate"]
 
 
+def test_bundles_are_opened_even_if_something_else_is_wrong() -> None:
+    wrong = {"ipsec_ca_certificate": "/p/half.pem", "ipsec_pkcs12_password": "sesame"}
+    hosts = [host(1, {**P12, **own(1), **wrong}), host(2, {**P12, **own(2), **wrong, "ipsec_fqdn": "_"})]
+    assert [(problem.host, problem.variable) for problem in faults(hosts)] == [
+        ("h2", "ipsec_fqdn"),
+        (None, "ipsec_ca_certificate"),
+        ("h1", "ipsec_pkcs12_password"),
+        ("h2", "ipsec_pkcs12_password"),
+    ]
+
+
 def test_slice_with_a_bundle() -> None:
     made = plan(members({"ipsec_pkcs12": "/p/p256.p12"}))
     first, second = (made.slices[name]["certificate"] for name in ("h1", "h2"))
