@@ -71,11 +71,23 @@ def revoke(
     The ledger says so before the new list is written; where a run ends between the
     two, the next one writes the list. Raises `ProblemsError` and OSError.
     """
-    authority.check_passphrase(passphrase)
-    if not folder.exists or folder.slot("ca") is None:
+    slots = _slots(folder)
+    if not slots:
         raise ProblemsError(
             [Problem(f"there is no CA in {folder.path}", "Give the folder of the CA", "ipsec_ca_dir")]
         )
+    if not any(slot.has_key for slot in slots):
+        raise ProblemsError(
+            [
+                Problem(
+                    f"{slots[0].certificate.subject.rfc4514_string()} is a CA that others sign with, "
+                    "and only they can revoke",
+                    "Have the certificate revoked there, and take the host out of the inventory",
+                    "ipsec_revoke",
+                )
+            ]
+        )
+    authority.check_passphrase(passphrase)
     if check:
         return _revoke(folder, passphrase, members, reason, validity, now, check=True)
     with folder.locked():

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._pki.lifecycle impo
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.revocation import Revocation
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import Entitlement
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
+from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._pki import cas
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -152,6 +154,15 @@ def test_no_ca(tmp_path: Path) -> None:
             revocation.revoke(Folder(str(path)), "x", ["h1"], "unspecified", timedelta(1), pki.NOW)
 
 
+def test_a_ca_of_others(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path / "ca"))
+    (tmp_path / "ca.crt").write_bytes(cas.ca("root").bundle)
+    wanted = Wanted(None, source="pkcs12", certificate=str(tmp_path / "ca.crt"))
+    lifecycle.serve(folder, wanted, pki.NOW)
+    with pytest.raises(ProblemsError, match="only they can revoke"):
+        revocation.revoke(folder, None, ["h1"], "unspecified", timedelta(1), pki.NOW)
+
+
 def test_wrong_passphrase(issuer: Issuer) -> None:
     with pytest.raises(ProblemsError, match="cannot be decrypted"):
         revocation.revoke(issuer.folder, "x", ["h1"], "unspecified", timedelta(1), pki.NOW)
@@ -254,3 +265,26 @@ def test_nss_heeds_the_list_and_the_one_after_it(issuer: Issuer, tmp_path: Path)
     assert valid() == ["h2"]
     issuer.revoke("h2")
     assert valid() == []
+
+
+def _work(arguments: tuple[str, int]) -> None:
+    path, number = arguments
+    issuer = Issuer.__new__(Issuer)  # one that is there
+    issuer.folder, issuer.now = Folder(path), pki.NOW
+    if number < 6:
+        issuer.sign(f"h{number + 3}")
+    elif number < 8:
+        issuer.revoke(f"h{number - 5}")
+    else:
+        issuer.serve(rollover="prepare")
+
+
+def test_all_at_once(issuer: Issuer) -> None:
+    work = [(issuer.folder.path, number) for number in (8, 0, 6, 1, 9, 2, 7, 3, 4, 5, 10)]
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        pool.map(_work, work, chunksize=1)
+    history = issuer.folder.ledger.history()
+    assert len({entry.serial for entry in history.issued}) == len(history.issued) == 8
+    assert set(history.excluded()) == {"h1", "h2"}
+    assert issuer.listed() == {issuer.serial("h1"), issuer.serial("h2")}
+    assert issuer.serve().phase == "prepared"

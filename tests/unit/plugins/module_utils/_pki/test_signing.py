@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import ProblemsError
@@ -278,6 +281,35 @@ def test_several_control_nodes_at_once(tmp_path: Path, numbered: bool) -> None:
     if numbered:
         assert {int(entry.serial, 16) for entry in entries} == set(range(0x0F, 0x17))
         assert serial_file.read_text() == "16"
+
+
+@pytest.mark.parametrize("limit", range(12))
+def test_numbers_of_an_interrupted_run_are_not_given_again(
+    signer: Signer, tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serial_file = tmp_path / "ca.serial.txt"
+    serial_file.write_text("05")
+    Path(signer.folder.path, "serial").write_text(f"{serial_file}\n")
+    requests = {"h1": request("h1"), "h2": request("h2")}
+    calls = iter(range(100))
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def killed(*arguments: Any) -> Any:
+            if next(calls) >= limit:
+                raise KeyboardInterrupt
+            return call(*arguments)
+
+        return killed
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        for name in ("replace", "fsync"):
+            patch.setattr(os, name, counted(getattr(os, name)))
+        signer.sign(requests)
+    signer.sign(requests)
+    entries = signer.folder.ledger.read()
+    assert len({entry.serial for entry in entries}) == len(entries)
+    assert {f"{signer.issued(member).serial_number:x}" for member in requests} <= {e.serial for e in entries}
+    assert int(serial_file.read_text(), 16) >= max(int(entry.serial, 16) for entry in entries)
 
 
 class TestRevoked:
