@@ -329,6 +329,8 @@ def _title(pair: Data) -> str:
         details.append(f"planned: {pair['expected']}")
     if pair["observed"] == "encrypted":
         details.append(f"{pair['cipher']}{_wrapped(pair)}, SPI {pair['spi_out']} out, {pair['spi_in']} in")
+    if pair["certificate"]:
+        details.append(f"{pair['to']} showed the certificate {pair['certificate']}")
     if pair["reason"]:
         details.append(pair["reason"])
     return "\n".join(details)

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.compare import Scope, compare
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.html import render
 
-from .plans import PORTS, ca, clear, crl, endpoint, plan, results, with_gate
+from .plans import PORTS, authenticated, ca, clear, crl, endpoint, plan, results, with_gate
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 VOID = {"meta"}
@@ -67,6 +67,16 @@ def test_a_deviation_is_framed_and_told() -> None:
     assert "<rect class='clr off'" in text
     assert "fill='url(#p-clr)'" in text
     assert "h1 → h2: clear\nplanned: encrypted" in text
+
+
+def test_the_certificate_that_the_receiver_showed() -> None:
+    names = ["h1", "h2"]
+    observed = results(names)
+    observed["h1"]["authenticated"] = [authenticated("h2", 1, "O=x, CN=h2")]
+    scope = Scope(observed, frozenset(names))
+    text = render(compare(plan(names), scope, {}, stage="verify", now=NOW))
+    assert text.count("h2 showed the certificate O=x, CN=h2</title>") == 1
+    assert "showed" not in text.replace("h2 showed", "")
 
 
 def test_large_matrices_draw_bars() -> None:
