@@ -40,32 +40,32 @@ def certificates(plan: Data, results: Mapping[str, Data], now: datetime) -> dict
             for name, answer in observed.items()
         },
         "authorities": [
-            {
-                **{key: value for key, value in entry.items() if key != "nickname"},
-                **_aged({}, entry["not_after"], before, now),
-                "issuing": any(nickname == _CA_NICKNAME for nickname, _entry in having.values()),
-                "members": list(having),
-            }
-            for having in _shared(observed, "authorities", ("fingerprint",))
-            for entry in [next(iter(having.values()))[1]]
+            _authority(having, before, now) for having in _shared(observed, "authorities", ("fingerprint",))
         ],
         "crls": [
-            {**_listed(next(iter(having.values()))[1], now), "members": list(having)}
+            {**_listed(next(iter(having.values())), now), "members": list(having)}
             for having in _shared(observed, "crls", ("issuer", "this_update", "next_update"))
         ],
     }
 
 
-def _shared(
-    observed: Mapping[str, Data], key: str, identity: Sequence[str]
-) -> list[dict[str, tuple[str | None, Data]]]:
-    """Return, for each distinct entry in the lists *key* of members, who has it: member → nickname, entry."""
-    found: dict[tuple[Any, ...], dict[str, tuple[str | None, Data]]] = {}
+def _shared(observed: Mapping[str, Data], key: str, identity: Sequence[str]) -> list[dict[str, Data]]:
+    """Return who has each distinct entry in the lists *key* of members: member → entry."""
+    found: dict[tuple[Any, ...], dict[str, Data]] = {}
     for name, answer in observed.items():
         for entry in answer.get(key, ()):
-            having = found.setdefault(tuple(entry[part] for part in identity), {})
-            having[name] = entry.get("nickname"), entry
+            found.setdefault(tuple(entry[part] for part in identity), {})[name] = entry
     return list(found.values())
+
+
+def _authority(having: Mapping[str, Data], before: timedelta, now: datetime) -> dict[str, Any]:
+    """Return one CA of the report; its nickname need not be the same on all members."""
+    entry = {key: value for key, value in next(iter(having.values())).items() if key != "nickname"}
+    return {
+        **_aged(entry, entry["not_after"], before, now),
+        "issuing": any(seen["nickname"] == _CA_NICKNAME for seen in having.values()),
+        "members": list(having),
+    }
 
 
 def _aged(entry: Data, not_after: str, before: timedelta, now: datetime) -> dict[str, Any]:
