@@ -270,6 +270,11 @@ options:
       - The text of a shell script that a service runs beside pluto, where libreswan 4.x needs it. It mends
         security associations that pluto leaves one-way or stuck.
     type: str
+  crl_strict:
+    description:
+      - Whether nobody can authenticate unless the CA's revocation list is there and valid. A change restarts the service.
+    type: bool
+    default: false
   one_ca:
     description:
       - Whether peers need a certificate of the CA that issued this host's own. Otherwise one of any CA that NSS trusts
@@ -435,6 +440,7 @@ def argument_spec() -> dict[str, Any]:
         "hold_seconds": {"type": "int", "default": 60},
         "watch": {"type": "str"},
         "one_ca": {"type": "bool", "default": False},
+        "crl_strict": {"type": "bool", "default": False},
     }
 
 
@@ -458,7 +464,11 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         raise IpsecError(
             "libreswan is not installed: run the role underlay.ipsec.libreswan, which installs it"
         )
-    settings = replace(render.settings_from(params["settings"], params["peers"]), one_ca=params["one_ca"])
+    settings = replace(
+        render.settings_from(params["settings"], params["peers"]),
+        one_ca=params["one_ca"],
+        crl_strict=params["crl_strict"],
+    )
     if params["enforcement"] == "clear":
         settings = replace(settings, endpoints=())
     stage = params["stage"]

@@ -148,13 +148,13 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _banish(params: dict[str, Any], networks: dict[str, str], run: Runner) -> dict[str, Any]:
-    there = banish(params["banish"], networks, run, params["timeout"])
+    ended, there = banish(params["banish"], networks, run, params["timeout"])
     if there:
         raise IpsecError(
             f"{', '.join(sorted(there))} can still authenticate here, {params['timeout']:g} s after its certificate was revoked: "
             "see that the revocation list is in NSS (crlutil -L -d sql:/var/lib/ipsec/nss), and restart ipsec on this host"
         )
-    return _result()
+    return {**_result(), "changed": bool(ended)}
 
 
 def _result(**peers: Iterable[str]) -> dict[str, Any]:

@@ -67,13 +67,13 @@ class Connection:
     def fingerprint(self) -> str:
         """16 hexadecimal digits that differ if two connections need different peers.
 
-        Whether the kernel traps the traffic is this end's own affair.
+        Whether the kernel traps the traffic, and whose certificates will do, is this end's own affair.
         """
-        return hashlib.sha256(json.dumps(sorted(self.without("auto"))).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(sorted(self.without("auto", "rightca"))).encode()).hexdigest()[:16]
 
-    def without(self, keyword: str) -> tuple[tuple[str, str], ...]:
-        """Return the keywords but for one."""
-        return tuple(item for item in self.keywords if item[0] != keyword)
+    def without(self, *keywords: str) -> tuple[tuple[str, str], ...]:
+        """Return the keywords but for some."""
+        return tuple(item for item in self.keywords if item[0] not in keywords)
 
 
 def connections_of(conf_text: str) -> dict[str, Connection]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -271,17 +271,17 @@ def retire(peers: Container[str], dialect: Dialect, run: Runner) -> set[str]:
 
 
 def banish(
-    peers: Container[str],
+    peers: Collection[str],
     networks: Mapping[str, str],
     run: Runner,
     seconds: float,
     *,
     wait: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
-) -> set[str]:
+) -> tuple[set[str], set[str]]:
     """End all SAs with *peers*, whose certificates are revoked, until they cannot make others.
 
-    Returns the peers that still can after *seconds*; see `reauthenticate` for *networks*. 5.x looks for
+    Returns the peers whose SAs were ended, and those that still can make some after *seconds*; see `reauthenticate` for *networks*. 5.x looks for
     another CRL every ten seconds or so. So each peer is invited again: it has to be refused twice.
     """
     clock = _Clock(seconds, wait, now)
@@ -290,10 +290,12 @@ def banish(
         for each in associations_of(parse_states(_said(run, "--showstates"))[1], networks)
         if each.peer in peers
     }
+    ended: set[str] = set()
     refused = 0
     while True:
         sas = [sa for sa in look_loaded(run).ike_sas if sa.peer in peers]
         present = {sa.peer for sa in sas if sa.established}
+        ended |= present
         for target in ending(sas):
             run(["ipsec", "whack", *target], check=False)
         refused = 0 if present else refused + 1
@@ -306,7 +308,8 @@ def banish(
     for state in read_states(run):
         if state.source in peers or state.destination in peers:
             _delete_state(state, run)
-    return present
+            ended |= {state.source, state.destination} & set(peers)
+    return ended, present
 
 
 def _delete_state(state: State, run: Runner) -> None:

@@ -139,6 +139,8 @@ class Settings:
     endpoints: tuple[Endpoint, ...] = ()
     one_ca: bool = False
     """Whether NSS trusts CAs that are not the members', so that theirs has to be named."""
+    crl_strict: bool = False
+    """Whether nobody can authenticate without a revocation list that is valid."""
 
     @property
     def mesh(self) -> bool:
@@ -237,7 +239,7 @@ def conf_files(
     settings: Settings, dialect: Dialect, enforcement: Mapping[str, str] = _NOTHING
 ) -> dict[str, str]:
     """Return path → text of the files with connections; *enforcement* is as in `files`."""
-    files = {SETUP_FILE: _setup()}
+    files = {SETUP_FILE: _setup(settings)}
     for network in settings.networks:
         sections = (connection.text() for connection in _of_network(settings, network, dialect, enforcement))
         files[conf_file(network)] = _HEADER + "\n" + "\n".join(sections)
@@ -281,8 +283,9 @@ def entries_in(files: Mapping[str, str]) -> dict[str, set[str]]:
     }
 
 
-def _setup() -> str:
-    return _HEADER + "\nconfig setup\n" + "".join(f"\t{key}={value}\n" for key, value in SETUP.items())
+def _setup(settings: Settings) -> str:
+    options = {**SETUP, **({"crl-strict": "yes"} if settings.crl_strict else {})}
+    return _HEADER + "\nconfig setup\n" + "".join(f"\t{key}={value}\n" for key, value in options.items())
 
 
 def _policy(entries: Sequence[str]) -> str:
