@@ -459,6 +459,8 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     run = host_runner()
     dialect = detect(run)
     if params["state"] == "absent":
+        if not check:
+            renewed.forget()
         return _change(run, dialect, live.observe(run), {}, check=check, serve=False)
     if dialect is None and not check:
         raise IpsecError(
