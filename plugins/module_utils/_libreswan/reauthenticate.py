@@ -41,7 +41,9 @@ DROP_IN = "/run/systemd/system/ipsec.service.d/underlay-handover.conf"
 _DROP_IN_TEXT = "# Managed by underlay.ipsec: there only while one pluto takes over from another.\n[Service]\nExecStartPre=\n"
 
 _STOP_SECONDS = 15.0
-_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 0.05
+# How long a peer may take before the next one is begun with.
+_PATIENCE_SECONDS = 1.0
 # After this long without an SA, begin again.
 _AGAIN_SECONDS = 4.0
 # How long the SAs of before are still there for what is on the wire.
@@ -85,7 +87,7 @@ def reauthenticate(
     """
     child = parse_states(_said(run, "--showstates"))[1]
     associations = [each for each in associations_of(child, networks) if each.peer not in without]
-    clock = _Clock(seconds, wait, now)
+    clock = Clock(seconds, wait, now)
     if dialect.hands_over:
         missing = _hand_over(associations, run, root, clock)
     else:
@@ -109,7 +111,7 @@ def associations_of(
     return tuple(sorted(found, key=lambda each: (each.name, each.peer)))
 
 
-class _Clock:
+class Clock:
     """What is left of the time for the whole."""
 
     def __init__(self, seconds: float, wait: Callable[[float], None], now: Callable[[], float]) -> None:
@@ -126,13 +128,13 @@ def _said(run: Runner, question: str) -> str:
 
 
 def _hand_over(
-    associations: Sequence[Association], run: Runner, root: Path, clock: _Clock
+    associations: Sequence[Association], run: Runner, root: Path, clock: Clock
 ) -> set[Association]:
     """See the module's text on 4.x; return what has no new SA."""
     before = read_states(run)
     shunts = parse_shunts(_said(run, "--shuntstatus"))
     exchange(run, root, clock.wait)
-    missing = _begin(associations, run, clock, 0)
+    missing = begin(associations, run, clock, 0)
     # A bare shunt is a note of pluto's, and the kernel's policy for it ends with that note.
     for shunt in shunts:
         selectors = ["src", shunt["source"], "dst", shunt["destination"], "dir", "out"]
@@ -218,8 +220,12 @@ def _await_stopped(run: Runner, wait: Callable[[float], None]) -> None:
     raise IpsecError(f"pluto did not leave within {_STOP_SECONDS:g} s: see journalctl -u {SERVICE}")
 
 
-def _begin(associations: Sequence[Association], run: Runner, clock: _Clock, after: int) -> set[Association]:
-    """Begin *associations* until each has a Child SA of an IKE SA with a number above *after*; return what has none."""
+def begin(associations: Sequence[Association], run: Runner, clock: Clock, after: int) -> set[Association]:
+    """Begin *associations* until each has a Child SA of an IKE SA with a number above *after*; return what has none.
+
+    One at a time: the peer sends by the new SA as soon as it has it, and what it sends before this end has
+    worked off the answer is lost. So this end should have nothing else to work off.
+    """
     begun: dict[Association, float] = {}
     while True:
         _ike, child = parse_states(_said(run, "--showstates"))
@@ -231,14 +237,17 @@ def _begin(associations: Sequence[Association], run: Runner, clock: _Clock, afte
         missing = {each for each in associations if (each.name, each.peer) not in there}
         if not missing or clock.left <= 0:
             return missing
-        for each in sorted(missing, key=lambda each: each.peer):
-            if clock.now() - begun.get(each, -_AGAIN_SECONDS) >= _AGAIN_SECONDS:
-                run(["ipsec", "whack", "--asynchronous", *each.begin], check=False)
-                begun[each] = clock.now()
+        ages = {each: clock.now() - begun[each] if each in begun else _AGAIN_SECONDS for each in missing}
+        due = [each for each in associations if ages.get(each, 0) >= _AGAIN_SECONDS]
+        if due and not any(age < _PATIENCE_SECONDS for age in ages.values()):
+            # One that does not answer comes after those that were not asked yet.
+            next_one = min(due, key=lambda each: begun.get(each, -1.0))
+            run(["ipsec", "whack", "--asynchronous", *next_one.begin], check=False)
+            begun[next_one] = clock.now()
         clock.wait(_LOOK_SECONDS)
 
 
-def _one_by_one(associations: Sequence[Association], run: Runner, clock: _Clock) -> set[Association]:
+def _one_by_one(associations: Sequence[Association], run: Runner, clock: Clock) -> set[Association]:
     """See the module's text on 5.x; return what has no new SA."""
     run(["ipsec", "whack", "--rereadcerts"])
     missing: set[Association] = set()
@@ -250,7 +259,7 @@ def _one_by_one(associations: Sequence[Association], run: Runner, clock: _Clock)
         # At once: the peer's next packet would make it begin as well.
         run(["ipsec", "whack", "--asynchronous", *each.begin], check=False)
         after = max((sa.serial for sa in sas), default=0)
-        missing |= _begin((each,), run, clock, after)
+        missing |= begin((each,), run, clock, after)
     return missing
 
 
@@ -284,7 +293,7 @@ def banish(
     Returns the peers whose SAs were ended, and those that still can make some after *seconds*; see `reauthenticate` for *networks*. 5.x looks for
     another CRL every ten seconds or so. So each peer is invited again: it has to be refused twice.
     """
-    clock = _Clock(seconds, wait, now)
+    clock = Clock(seconds, wait, now)
     invited = {
         each
         for each in associations_of(parse_states(_said(run, "--showstates"))[1], networks)

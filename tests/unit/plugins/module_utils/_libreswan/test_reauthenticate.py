@@ -129,6 +129,17 @@ def test_an_sa_of_before_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
     assert len(begun) > 2, "it should try again while there is time"
 
 
+def test_peers_that_do_not_answer_keep_nobody_else_waiting() -> None:
+    peers = [f"10.88.0.{number}" for number in range(12, 22)]
+    states = "".join(sa(2 * n + 1, 2 * n + 2, ENTRY, peer) for n, peer in enumerate(peers))
+    host = Host(states, states)
+    each = core.associations_of([{"name": ENTRY, "peer": p, "established": True} for p in peers], NETWORKS)
+    missing = core.begin(each, host, core.Clock(len(peers) * 1.5, host.wait, host.now), 99)
+    asked = [text.rpartition(" ")[2] for text in host.seen if "--oppohere" in text]
+    assert missing == set(each)
+    assert asked[: len(peers)] == peers
+
+
 @pytest.mark.parametrize(
     ("host", "error", "said"),
     [
