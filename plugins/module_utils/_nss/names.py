@@ -12,6 +12,18 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import AT
 
 # What pluto 4.10 and 5.2 know by name.
 _ATTRIBUTES = {**ATTRIBUTES, "1.2.840.113549.1.9.1": "E"}
+_OIDS = {
+    **{name: oid for known in (ATTRIBUTES, _ATTRIBUTES) for oid, name in known.items()},
+    "SN": "2.5.4.5",
+    "UID": "0.9.2342.19200300.100.1.1",
+    "S": "2.5.4.4",
+    "T": "2.5.4.12",
+    "D": "2.5.4.13",
+    "N": "2.5.4.41",
+    "G": "2.5.4.42",
+    "I": "2.5.4.43",
+    "ID": "2.5.4.45",
+}
 
 
 def distinguished_name(name: bytes) -> str:
@@ -30,3 +42,30 @@ def _attribute(kind: der.Element, value: der.Element) -> str:
     # A backslash and two digits is a byte: the file's own syntax sees nothing of it.
     safe = re.sub(r"[^A-Za-z0-9 .:@()_-]", lambda found: f"\\{ord(found[0]):02x}", text)
     return f"{_ATTRIBUTES[oid]}={safe}"
+
+
+def attributes(name: str) -> list[tuple[str, bytes]]:
+    """Return the attributes of a name as text, OID and value, sorted: two that are equal say the same.
+
+    Pluto and `distinguished_name` escape differently, and RFC 4514 turns the order around.
+    """
+    return sorted(
+        (_OIDS.get(kind.strip(), kind.strip()), _value(value))
+        for kind, _equals, value in (
+            part.partition("=") for part in re.findall(r"(?:\\.|[^\\,+])+", name, re.DOTALL)
+        )
+    )
+
+
+def _value(text: str) -> bytes:
+    if text.startswith("#"):
+        try:
+            return der.read(bytes.fromhex(text[1:])).value
+        except (ValueError, der.DerError):
+            return text.encode()
+    return re.sub(
+        rb"\\([0-9A-Fa-f]{2}|.)",
+        lambda found: bytes.fromhex(found[1].decode()) if len(found[1]) == 2 else found[1],
+        text.encode(),
+        flags=re.DOTALL,
+    )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.names import attributes
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.expectation import natural
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.remedy import remedy
 
@@ -189,3 +190,24 @@ def shown_certificates(results: Mapping[str, Data]) -> dict[tuple[str, str, str]
         for name, answer in results.items()
         for entry in sorted(answer.get("authenticated", ()), key=lambda entry: int(entry["serial"]))
     }
+
+
+def former_certificates(pairs: Iterable[Data], section: Data | None) -> Iterator[dict[str, Any]]:
+    """Yield a problem for each of *pairs* whose receiver showed another certificate than it has now.
+
+    *section* is the report's. What the sender or the receiver does not know is no problem.
+    """
+    members = section["members"] if section else {}
+    for pair in pairs:
+        shown, present = pair["certificate"], members.get(pair["to"])
+        if shown is None or present is None or attributes(shown) == attributes(present["subject"]):
+            continue
+        yield {
+            "cause": "certificate_former",
+            "from": pair["from"],
+            "to": pair["to"],
+            "network": pair["network"],
+            "message": "authenticated by a certificate that the receiver has not any more: "
+            f"{pair['to']} showed {shown}, and has {present['subject']} now",
+            "remedy": remedy("certificate_former"),
+        }

@@ -18,6 +18,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._report.certificate
     certificate_problems,
     certificate_warnings,
     certificates,
+    former_certificates,
     parse_time,
     shown_certificates,
 )
@@ -30,6 +31,8 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._report.remedy impo
 
 FORMAT_VERSION = 1
 NOT_OBSERVED = "not observed"
+AFTER_RENEWAL = "rotate"
+"""The stage by which SAs are to be authenticated by what is present; otherwise they outlive a certificate."""
 STATUSES = ("encrypted", "clear", "blocked", "unreachable", NOT_OBSERVED)
 
 Data = Mapping[str, Any]
@@ -64,6 +67,8 @@ def compare(
     problems += _unplanned_exceptions(scope, exceptions)
     section = certificates(plan, scope.results, now)
     problems += certificate_problems(section)
+    if stage == AFTER_RENEWAL:
+        problems += former_certificates(pairs, section)
     strict = section is not None and plan["certificates"]["crl_strict"]
     endpoints = list(_endpoints(plan, scope))
     in_scope = [pair for pair in pairs if pair["from"] in scope.targeted]

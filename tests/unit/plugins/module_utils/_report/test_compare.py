@@ -11,20 +11,24 @@ from typing import Any
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.compare import Scope, compare
 
-from .plans import PORTS, authenticated, clear, endpoint, plan, result, results, seen, with_gate
+from .plans import PORTS, authenticated, certificate, clear, endpoint, plan, result, results, seen, with_gate
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ALL = frozenset({"h1", "h2", "h3"})
 
 
 def report(
-    observed: dict[str, Any], *, planned: dict[str, Any] | None = None, targeted: frozenset[str] = ALL
+    observed: dict[str, Any],
+    *,
+    planned: dict[str, Any] | None = None,
+    targeted: frozenset[str] = ALL,
+    stage: str = "verify",
 ) -> dict[str, Any]:
     return compare(
         planned or plan(),
         Scope(observed, targeted),
         {key: [PORTS] for key in observed},
-        stage="verify",
+        stage=stage,
         now=NOW,
     )
 
@@ -231,6 +235,36 @@ def test_the_certificate_that_a_peer_showed_is_that_of_the_newest_sa() -> None:
     found = report(observed)
     shown = {(p["from"], p["to"]): p["certificate"] for p in found["pairs"] if p["certificate"]}
     assert shown == {("h1", "h2"): "CN=new"}
+
+
+RENEWED = "OU=gen2, O=underlay.ipsec, CN=h2"
+
+
+@pytest.mark.parametrize(
+    ("shown", "present", "said"),
+    [
+        (RENEWED, "CN=h2,O=underlay.ipsec,OU=gen2", None),
+        (None, RENEWED, None),
+        ("CN=h2", None, None),
+        ("O=underlay.ipsec, CN=h2", RENEWED, f"h2 showed O=underlay.ipsec, CN=h2, and has {RENEWED} now"),
+    ],
+    ids=["the same", "not known to the sender", "not known to the receiver", "another"],
+)
+def test_after_renewal_peers_have_to_show_what_they_have(
+    shown: str | None, present: str | None, said: str | None
+) -> None:
+    observed = results()
+    observed["h1"]["authenticated"] = [authenticated("h2", 12, shown)]
+    observed["h2"]["certificate"] = {**certificate(), "subject": present} if present else None
+    found = report(observed, stage="rotate")["problems"]
+    problems = [(p["from"], p["to"], p["network"], p["cause"], p["message"]) for p in found if p["to"]]
+    assert [problem[:4] for problem in problems] == [("h1", "h2", "data", "certificate_former")] * bool(said)
+    assert all(str(said) in problem[4] for problem in problems)
+    assert [p for p in report(observed)["problems"] if p["to"]] == [], "an SA outlives a certificate"
+
+
+def test_without_certificates_nothing_is_shown() -> None:
+    assert report(results(), planned=plan(certificates=None), stage="rotate")["ok"]
 
 
 def test_networks_are_separate() -> None:
