@@ -24,13 +24,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
     ProblemsError,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.member import staged
-from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
-    certificate_from_pem,
-    certificates_from_pem,
-    rfc1485,
-)
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.bundle import (
-    Bundle,
     Contents,
     check_bundle,
     read_bundle,
@@ -108,7 +102,6 @@ def travelling(args: Mapping[str, Any], host: str, now: datetime) -> dict[str, s
     data = _read(path, "ipsec_pkcs12", host)
     authorities = "\n".join([args["ca_certificate"], *args["authorities"]]).encode()
     facts = check_bundle(data, password, authorities, frozenset(), now, path=path, host=host)
-    _refuse_unknown_issuers(facts, authorities.decode(), path, host)
     once = secrets.token_urlsafe(32)
     contents = read_bundle(data, password, path=path, host=host)
     packed = pack(contents, staged(args["nickname"]), once)
@@ -117,19 +110,6 @@ def travelling(args: Mapping[str, Any], host: str, now: datetime) -> dict[str, s
         "password": once,
         "certificate": facts.leaf_pem,
     }
-
-
-def _refuse_unknown_issuers(facts: Bundle, authorities: str, path: str, host: str) -> None:
-    """Raise `ProblemsError` if the bundle brings an issuer that is not given: the other members need it too."""
-    known = certificates_from_pem(authorities)
-    for issuer in map(certificate_from_pem, facts.chain_pems):
-        if issuer not in known:
-            raise _problem(
-                f"the issuer {rfc1485(issuer.subject)} of {path} is in the bundle only",
-                "Add its certificate to the file, below the CA that it issued",
-                "ipsec_ca_certificate",
-                host,
-            )
 
 
 def pack(contents: Contents, nickname: str, password: str) -> bytes:

@@ -137,9 +137,7 @@ def check_bundle(
         dns=tuple(sorted(names)),
         ip=tuple(sorted(addresses)),
         leaf_pem=chain.pem(leaf),
-        chain_pems=tuple(
-            chain.pem(issuer) for issuer in chain.follow(leaf, [*authorities, *contents.extra]).issuers
-        ),
+        chain_pems=tuple(chain.pem(issuer) for issuer in chain.follow(leaf, authorities).issuers),
     )
 
 

@@ -263,7 +263,12 @@ def faults_of_member(
         for below, issuer in enumerate(up.issuers):
             # Those that are trusted were checked, once for all members.
             if issuer not in authorities:
-                faults += faults_of_ca(issuer, below) + faults_of_time(issuer, now)
+                faults += faults_of_ca(issuer, below) + faults_of_time(issuer, now) or [
+                    (
+                        f"its issuer {issuer.subject.rfc4514_string()} is in the bundle only",
+                        "Add that certificate to ipsec_ca_certificate, below the CA that it issued: the other members need it too",
+                    )
+                ]
     dns, ip = names_of(leaf)
     lacking = sorted({name.lower() for name in names} - dns - ip)
     if lacking:

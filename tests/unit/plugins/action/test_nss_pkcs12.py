@@ -66,7 +66,7 @@ def test_on_its_way_a_bundle_has_the_key_and_its_certificate_only(options: dict[
         ({"bundle": "/nonexistent.p12"}, "ipsec_pkcs12", "No such file"),
         ({"password_file": "/nonexistent"}, "ipsec_pkcs12_password_file", "No such file"),
         ({"password_file": None, "password": "wrong"}, "ipsec_pkcs12_password", "password"),
-        ({"ca_certificate": pki.root().pem}, "ipsec_ca_certificate", "in the bundle only"),
+        ({"ca_certificate": pki.root().pem}, "ipsec_pkcs12", "in the bundle only"),
         ({"ca_certificate": pki.authority(7).pem, "authorities": []}, "ipsec_pkcs12", "incomplete"),
     ],
 )

@@ -56,9 +56,6 @@ def test_facts() -> None:
             SUB.bundle,
             id="chain in both",
         ),
-        pytest.param(
-            cas.p12(LEAF, pki.key(1), (SUB.certificate,)), cas.PASSWORD, ROOT.bundle, id="intermediate inside"
-        ),
         pytest.param(cas.p12(LEAF, pki.key(1), password=None), None, SUB.bundle, id="no password"),
         pytest.param(cas.p12(LEAF, pki.key(1), password=None), "", SUB.bundle, id="empty password"),
         pytest.param(
@@ -196,6 +193,14 @@ def test_refused(data: bytes, said: str, variable: str) -> None:
     assert said in problem.message
     assert (problem.variable, problem.host) == (variable, "h1")
     assert problem.message.startswith("h1.p12")
+
+
+def test_an_intermediate_that_only_the_bundle_has_is_refused() -> None:
+    with pytest.raises(ProblemsError) as caught:
+        check(cas.p12(LEAF, pki.key(1), (SUB.certificate,)), authorities=ROOT.bundle)
+    (problem,) = caught.value.problems
+    assert problem.message == "h1.p12: its issuer CN=sub,O=Example is in the bundle only"
+    assert "ipsec_ca_certificate" in problem.remedy
 
 
 def test_purposes_that_serve() -> None:
