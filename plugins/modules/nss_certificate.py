@@ -179,7 +179,9 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
             first = certificate_from_pem(params["ca_certificate"])
             authorities.ensure(db, first, cas, ca_nickname, exact=False)
             cas = [first, *cas]
-            if not check and member.replaces(before.content(), nickname, certificate):
+            # Libreswan does not use a database elsewhere.
+            own = not params["nss_dir"]
+            if own and not check and member.replaces(before.content(), nickname, certificate):
                 renewed.note(renewed.CERTIFICATE)
             rotated = member.install(db, nickname, certificate, cas, datetime.now(timezone.utc))
         else:

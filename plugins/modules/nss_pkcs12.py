@@ -177,7 +177,9 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         # Also before the CAs, so that a bundle that does not fit changes nothing.
         member.check_fit(before.content(), nickname, certificate, cas, now)
         authorities.ensure(db, first, others, ca_nickname, exact=False)
-        if not check and member.replaces(before.content(), nickname, certificate):
+        # Libreswan does not use a database elsewhere.
+        own = not params["nss_dir"]
+        if own and not check and member.replaces(before.content(), nickname, certificate):
             renewed.note(renewed.CERTIFICATE)
         rotated = member.import_bundle(db, nickname, bundle, cas, now)
         # A request for the certificate that the bundle's takes the place of is of no use any more.

@@ -260,7 +260,8 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         record = PendingFile(real.directory)
         secured = real.secure(dry=check) if existed else []
         reason: str | None = "there is no CA yet"
-        if first and existed and not check:
+        # Libreswan does not use a database elsewhere.
+        if first and existed and not check and not params["nss_dir"]:
             _note(before, first, others, crls, ca_nickname)
         if first:
             issuers = cas if wanted.source == "external" else [first]

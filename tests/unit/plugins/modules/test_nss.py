@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from ansible_collections.underlay.ipsec.plugins.action import nss_pkcs12 as nss_pkcs12_action
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import renewed
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import CertutilDatabase, Content
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
     Certificate,
@@ -48,11 +49,22 @@ class Host:
 
     def __init__(self, root: Path) -> None:
         self.nss_dir = root / "nss"
+        self.given: str | None = str(self.nss_dir)
         self.metrics_dir = root / "metrics"
         self.folder = Folder(str(root / "ca"))
         opened = self.folder.ensure(pki.PASSPHRASE, "ecdsa-p384", 3650, pki.NOW)
         assert opened.authority is not None
         self.ca_certificate: str | None = opened.authority.pem
+
+    def by_default(self, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Have the modules find the database by themselves; return the path of the note for libreswan."""
+        self.given = None
+        for module in (nss_request, nss_certificate, nss_pkcs12):
+            monkeypatch.setattr(module, "default_directory", lambda: str(self.nss_dir))
+        path = self.nss_dir.parent / "ipsec.d" / "underlay-renewed"
+        path.parent.mkdir()
+        monkeypatch.setattr(renewed, "PATH", str(path))
+        return path
 
     def request(
         self,
@@ -70,7 +82,7 @@ class Host:
             "ca_nickname": "underlay-ca",
             "authorities": list(authorities),
             "crls": list(crls),
-            "nss_dir": str(self.nss_dir),
+            "nss_dir": self.given,
             "metrics_dir": str(self.metrics_dir),
             "force": force,
         }
@@ -92,7 +104,7 @@ class Host:
             "ca_nickname": "underlay-ca",
             "authorities": [],
             "remove_ca": False,
-            "nss_dir": str(self.nss_dir),
+            "nss_dir": self.given,
             "metrics_dir": str(self.metrics_dir),
             **changes,
         }
@@ -117,7 +129,7 @@ class Host:
         )
         params = {
             "ca_nickname": "underlay-ca",
-            "nss_dir": str(self.nss_dir),
+            "nss_dir": self.given,
             "metrics_dir": str(self.metrics_dir),
             **options,
             **made,
@@ -820,3 +832,40 @@ def test_a_database_with_a_password(host: Host, tmp_path: Path) -> None:
     answer = host.request(source="pkcs12", fingerprint=done["fingerprint"])
     assert answer["state"] == "valid"
     host.assert_tidy("nsspassword")
+
+
+def test_libreswan_gets_a_note_of_what_it_may_hold_in_memory(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = host.by_default(monkeypatch)
+    other, crl = pki.authority(8).pem, crl_of(host, [7])
+    host.enrol()
+    renewed.forget()
+    host.request()
+    host.request(check=True, authorities=[other], crls=[crl])
+    assert not note.exists()
+    host.request(authorities=[other])
+    assert renewed.noted() == {renewed.AUTHORITY}
+    host.request(authorities=[other], crls=[crl])
+    assert renewed.noted() == {renewed.AUTHORITY, renewed.REVOCATION}
+    renewed.forget()
+    certificate = host.sign(host.request(force=True, authorities=[other], crls=[crl]))
+    host.certificate(certificate, check=True)
+    assert not note.exists()
+    host.certificate(certificate)
+    assert renewed.noted() == {renewed.CERTIFICATE}
+    renewed.forget()
+    host.bundle(p12(tmp_path / "h1.p12", host.authority()))
+    assert renewed.noted() == {renewed.CERTIFICATE}
+
+
+def test_no_note_of_a_database_that_is_not_libreswans(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = host.by_default(monkeypatch)
+    host.given = str(host.nss_dir)
+    host.enrol()
+    host.request(authorities=[pki.authority(8).pem], crls=[crl_of(host, [7])])
+    host.enrol(force=True)
+    host.bundle(p12(tmp_path / "h1.p12", host.authority()))
+    assert not note.exists()
