@@ -67,7 +67,8 @@ def parse_subjects(text: str) -> dict[int, str]:
     older: dict[int, int] = {}
     for line in text.splitlines():
         established, rekeyed = _ESTABLISHED.search(line), _REKEYED.search(line)
-        if established:
+        # Of a pair of a mesh, pluto names the id instead: @h3.
+        if established and "=" in established["subject"]:
             subjects[int(established["serial"])] = established["subject"]
         elif rekeyed:
             older[int(rekeyed["serial"])] = int(rekeyed["old"])

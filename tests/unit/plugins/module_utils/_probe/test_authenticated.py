@@ -149,3 +149,11 @@ def test_unknown(answers: dict[str, tuple[int, str, str]], asked: int) -> None:
         2 if asked > 1 else 0
     )
     assert len(host.asked) == asked
+
+
+def test_the_id_of_a_pair_is_not_taken_for_a_subject() -> None:
+    line = (
+        "\"underlay-data+h1+h3\" #4: initiator established IKE SA; authenticated peer certificate '@h3' and "
+        "P-384 ECDSA with SHA2_512 digital signature issued by 'O=x, CN=ca'\n"
+    )
+    assert parse_subjects(line) == {}
