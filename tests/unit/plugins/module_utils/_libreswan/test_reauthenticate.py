@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,84 @@ def test_sas_of_a_peer_are_ended_by_number_once_an_ike_sa_was_renewed() -> None:
         ("--deleteid", "--name", "CN=h3"),
         ("--deletestate", "7"),
     )
+
+
+class Shunned(Host):
+    """A host whose pluto has SAs with *peers*, and makes them again after each of the first *accepts* invitations."""
+
+    def __init__(self, peers: Sequence[str], accepts: int) -> None:
+        self.peers, self.accepts = peers, accepts
+        self.serial = 0
+        super().__init__("", "")
+        self.states = self.made()
+
+    def made(self) -> str:
+        """Return SAs with new numbers, one with each peer."""
+        self.serial += 2 * len(self.peers)
+        return "".join(
+            sa(self.serial + 2 * n, self.serial + 2 * n + 1, ENTRY, p) for n, p in enumerate(self.peers)
+        )
+
+    def __call__(
+        self, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 120.0
+    ) -> Completed:
+        done = super().__call__(argv, stdin=stdin, check=check, timeout=timeout)
+        if "--deletestate" in argv:
+            self.states = ""
+        elif "--oppohere" in argv:
+            self.states = self.made() if self.accepts > 0 else ""
+            self.accepts -= 1
+        return done
+
+    def told(self, word: str) -> list[str]:
+        """Return the last word of each command that has *word* in it."""
+        return [text.rpartition(" ")[2] for text in self.seen if word in text]
+
+
+H4 = "10.88.0.14"
+
+
+def banished(
+    host: Host, monkeypatch: pytest.MonkeyPatch, *left: State, peers: Sequence[str] = (H4,)
+) -> tuple[set[str], set[str]]:
+    monkeypatch.setattr(core, "read_states", lambda _run: list(left))
+    return core.banish(peers, NETWORKS, host, 30, wait=host.wait, now=host.now)
+
+
+@pytest.mark.parametrize("accepts", [0, 1, 4])
+def test_a_peer_that_is_shut_out_has_to_be_refused_twice(
+    accepts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Shunned([H4], accepts)
+    assert banished(host, monkeypatch) == ({H4}, set())
+    assert host.told("--deletestate") == [str(2 + 2 * n) for n in range(accepts + 1)]
+    # The last two are those that were refused.
+    assert host.told("--oppohere") == [H4] * (accepts + 2)
+    assert host.states == ""
+
+
+def test_a_peer_that_is_accepted_again_and_again_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Shunned([H4], 1000)
+    assert banished(host, monkeypatch) == ({H4}, {H4})
+    assert host.time >= 30
+    assert host.states == "", "even so its last SA is ended"
+
+
+def test_others_keep_their_sas_when_one_is_shut_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = sa(1, 2, ENTRY, "10.88.0.12")
+    host = Host(states, states)
+    assert banished(host, monkeypatch, kernel("0x0a", "10.88.0.12")) == (set(), set())
+    assert not any("--delete" in text or text.startswith("ip ") for text in host.seen)
+
+
+@pytest.mark.parametrize("outbound", [True, False])
+def test_what_only_the_kernel_has_left_goes_too(outbound: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host("", "")
+    left, other = kernel("0x0b", H4), kernel("0x0c", "10.88.0.12")
+    if not outbound:
+        left = replace(left, source=H4, destination="10.88.0.11")
+    assert banished(host, monkeypatch, left, other) == ({H4}, set())
+    ends = "src 10.88.0.11 dst 10.88.0.14" if outbound else "src 10.88.0.14 dst 10.88.0.11"
+    assert [text for text in host.seen if text.startswith("ip ")] == [
+        f"ip xfrm state delete {ends} proto esp spi 0x0b"
+    ]
