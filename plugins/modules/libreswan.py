@@ -487,11 +487,12 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         keys=params["keys"],
     )
     # Pluto 4.x crashes if it reads certificates again while it has an opportunistic SA.
-    opportunistic = observed.loaded is not None and any("#" in name for name in observed.loaded.routed)
-    reread = not opportunistic or not (dialect or _LIKELY).hands_over
-    result = _change(run, dialect, observed, wanted.files, check=check, reread=reread)
-    # 5.x sees within half a minute what else is revoked, 4.x only what was when it was started.
-    lasting = {renewed.CERTIFICATE, *([renewed.REVOCATION] if (dialect or _LIKELY).hands_over else [])}
+    crashes = (
+        (dialect or _LIKELY).hands_over and observed.loaded is not None and observed.loaded.opportunistic
+    )
+    result = _change(run, dialect, observed, wanted.files, check=check, reread=not crashes)
+    # 5.x sees within half a minute what else is revoked; a pair of a mesh goes with the member.
+    lasting = {renewed.CERTIFICATE, *([renewed.REVOCATION] if crashes else [])}
     stale = bool(lasting & observed.renewed)
     if observed.renewed and not stale and not check:
         renewed.forget()

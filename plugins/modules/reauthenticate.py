@@ -11,10 +11,10 @@ short_description: Authenticate anew with every peer, under traffic
 description:
   - Makes new security associations in the place of all that there are, with the certificates, CAs and CRLs that are in NSS
     now. Libreswan itself goes on with what it has read before, and with security associations that were made with it.
-  - With libreswan 4.x, a new pluto takes over from the running one. The kernel's security associations and policies stay
-    and carry the traffic until there are new ones.
-  - With libreswan 5.x, the security associations end and begin again, one peer after the other. The kernel keeps the
-    packets in between; a packet that is on the wire at that moment can be lost.
+  - The security associations end and begin again, one peer after the other. The kernel keeps the packets in between; a
+    packet that is on the wire at that moment can be lost.
+  - Libreswan 4.x with opportunistic connections would crash if it read certificates again. So a new pluto takes over from
+    the running one. The kernel's security associations and policies stay and carry the traffic until there are new ones.
   - Run it on one host after the other (C(throttle=1)), because two ends of a pair that begin at once can end up one-way.
 author:
   - underlay.ipsec contributors (@underlay-ipsec)
@@ -138,12 +138,15 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
         return _result(retired=retire(params["retire"], dialect, run))
     if params["banish"] is not None:
         return _banish(params, networks, run)
-    done, missing = reauthenticate(networks, dialect, run, params["timeout"], without=params["without"])
+    outcome = reauthenticate(networks, dialect, run, params["timeout"], without=params["without"])
     renewed.forget()
     return {
-        **_result(reauthenticated=done, missing=missing),
+        **_result(
+            reauthenticated=outcome.reauthenticated,
+            missing=outcome.missing,
+            handed_over=networks.values() if outcome.handed_over else (),
+        ),
         "changed": True,
-        "handed_over": sorted(networks.values()) if dialect.hands_over else [],
     }
 
 

@@ -58,6 +58,11 @@ class Loaded:
         """The names of the connections."""
         return frozenset(name for name in self.routed if "#" not in name)
 
+    @property
+    def opportunistic(self) -> bool:
+        """Whether there are entries of groups."""
+        return any("#" in name for name in self.routed)
+
     def targets_of(self, connection: str) -> tuple[str, ...]:
         """Return the targets of *connection*."""
         return tuple(sorted(name for name in self.routed if name.startswith(f"{connection}#")))

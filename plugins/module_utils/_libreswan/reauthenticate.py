@@ -6,11 +6,11 @@
 An SA outlives the certificate that it was made with: renewing one proves nothing about the other.
 Libreswan has no command for it (``--rekey-ike`` does not authenticate, ``reauth=yes`` ends the SA first).
 
-4.x: pluto leaves, the kernel's SAs and policies stay and carry the traffic, and a new pluto makes new SAs
+4.x with opportunistic SAs: pluto leaves, the kernel's SAs and policies stay and carry the traffic, and a new pluto makes new SAs
 beside them, which also reads certificates, CAs and CRLs as nothing else does on 4.x (``--rereadcerts``
 crashes it if there is an opportunistic SA). Then what the old pluto left in the kernel is removed.
 
-5.x: pluto reads the certificates again, and then ends and begins the SAs with one peer after the other.
+Otherwise: pluto reads the certificates again, and then ends and begins the SAs with one peer after the other.
 In between the kernel keeps the packets (`render.SYSCTL`): lost is what is on the wire at that moment.
 """
 
@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import write_atomically
@@ -28,7 +29,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.apply im
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.difference import SERVICE
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import ending
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import Loaded, ending
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import (
     parse_shunts,
     parse_states,
@@ -68,6 +69,18 @@ class Association:
         return ("--initiate", "--name", self.name)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it."""
+
+    reauthenticated: set[str]
+    """The addresses of the peers that this host has authenticated with anew."""
+    missing: set[str]
+    """Of those that it could not, in the time that there was."""
+    handed_over: bool
+    """Whether a new pluto took over."""
+
+
 def reauthenticate(
     networks: Mapping[str, str],
     dialect: Dialect,
@@ -78,22 +91,23 @@ def reauthenticate(
     root: Path = Path("/"),
     wait: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
-) -> tuple[set[str], set[str]]:
+) -> Outcome:
     """Authenticate anew with every peer that there is an SA with, *without* some; *networks* is CIDR → own address.
 
-    Returns the addresses of the peers with which that was done, and of those with which it was not
-    after *seconds*. With 4.x these still have the SAs of before; with 5.x none, until a packet asks
-    for one. Raises `IpsecError`.
+    That ends after *seconds*. Where a new pluto took over, what is missing then still has the SAs of
+    before; otherwise none, until a packet asks for one. Raises `IpsecError`.
     """
     child = parse_states(_said(run, "--showstates"))[1]
     associations = [each for each in associations_of(child, networks) if each.peer not in without]
     clock = Clock(seconds, wait, now)
-    if dialect.hands_over:
+    # The running one would not survive reading certificates.
+    handed_over = dialect.hands_over and look_loaded(run).opportunistic
+    if handed_over:
         missing = _hand_over(associations, run, root, clock)
     else:
         missing = _one_by_one(associations, run, clock)
     silent = {each.peer for each in missing}
-    return {each.peer for each in associations} - silent, silent
+    return Outcome({each.peer for each in associations} - silent, silent, handed_over)
 
 
 def associations_of(
@@ -220,7 +234,13 @@ def _await_stopped(run: Runner, wait: Callable[[float], None]) -> None:
     raise IpsecError(f"pluto did not leave within {_STOP_SECONDS:g} s: see journalctl -u {SERVICE}")
 
 
-def begin(associations: Sequence[Association], run: Runner, clock: Clock, after: int) -> set[Association]:
+def begin(
+    associations: Sequence[Association],
+    run: Runner,
+    clock: Clock,
+    after: int,
+    already: Mapping[Association, float] = MappingProxyType({}),
+) -> set[Association]:
     """Begin *associations* until each has a Child SA of an IKE SA with a number above *after*; return what has none.
 
     One at a time: the peer sends by the new SA as soon as it has it, and what it sends before this end has
@@ -248,19 +268,29 @@ def begin(associations: Sequence[Association], run: Runner, clock: Clock, after:
 
 
 def _one_by_one(associations: Sequence[Association], run: Runner, clock: Clock) -> set[Association]:
-    """See the module's text on 5.x; return what has no new SA."""
+    """See the module's text on what does not hand over; return what has no new SA."""
     run(["ipsec", "whack", "--rereadcerts"])
     missing: set[Association] = set()
-    for each in associations:
-        loaded = look_loaded(run)
-        sas = [sa for sa in loaded.ike_sas if (sa.target, sa.peer) == (each.name, each.peer)]
+    for group in _by_identity(associations, look_loaded(run)):
+        ends = {(each.name, each.peer) for each in group}
+        sas = [sa for sa in look_loaded(run).ike_sas if (sa.target, sa.peer) in ends]
         for target in ending(sas):
             run(["ipsec", "whack", *target], check=False)
         # At once: the peer's next packet would make it begin as well.
-        run(["ipsec", "whack", "--asynchronous", *each.begin], check=False)
+        for each in group:
+            run(["ipsec", "whack", "--asynchronous", *each.begin], check=False)
         after = max((sa.serial for sa in sas), default=0)
-        missing |= begin((each,), run, clock, after)
+        missing |= begin(group, run, clock, after, dict.fromkeys(group, clock.now()))
     return missing
+
+
+def _by_identity(associations: Sequence[Association], loaded: Loaded) -> list[list[Association]]:
+    """Return *associations* by the identity of the peer: on several networks, they end together."""
+    ids = {(sa.target, sa.peer): sa.peer_id for sa in loaded.ike_sas}
+    groups: dict[str, list[Association]] = {}
+    for each in associations:
+        groups.setdefault(ids.get((each.name, each.peer)) or each.peer, []).append(each)
+    return list(groups.values())
 
 
 def retire(peers: Container[str], dialect: Dialect, run: Runner) -> set[str]:

@@ -21,6 +21,7 @@ V4, V5 = Dialect(4, 10), Dialect(5, 2)
 NETWORKS = {"10.88.0.0/24": "10.88.0.11"}
 ENTRY = "underlay-data-private#10.88.0.0/24"
 PAIR = "underlay-data+h1+h2"
+TEMPLATE = f'000 "{ENTRY}": 10.88.0.11[CN=h1]...%opportunistic[%fromcert]===10.88.0.0/24; prospective erouted; eroute owner: #0\n'
 UNIT = "RestartPreventExitStatus=12\n"
 
 
@@ -40,9 +41,17 @@ class Host:
     """A host whose pluto knows *states* before, and *later* once it is told to begin."""
 
     def __init__(
-        self, states: str, later: str, *, unit: str = UNIT, stops: bool = True, start_rc: int = 0
+        self,
+        states: str,
+        later: str,
+        *,
+        unit: str = UNIT,
+        stops: bool = True,
+        start_rc: int = 0,
+        status: str = "",
     ) -> None:
         self.states, self.later, self.unit, self.stops, self.start_rc = states, later, unit, stops, start_rc
+        self.status = status
         self.seen: list[str] = []
         self.time = 0.0
 
@@ -53,6 +62,7 @@ class Host:
         self.seen.append(text)
         answers = {
             "ipsec whack --showstates": self.states,
+            "ipsec whack --status": self.status,
             "systemctl cat ipsec": self.unit,
             "systemctl is-active ipsec": "failed" if self.stops else "active",
         }
@@ -77,19 +87,12 @@ class Host:
         ]
 
 
-def done(host: Host, dialect: Dialect, root: Path) -> tuple[set[str], set[str]]:
+def done(host: Host, dialect: Dialect, root: Path) -> core.Outcome:
     return core.reauthenticate(NETWORKS, dialect, host, 10, root=root, wait=host.wait, now=host.now)
 
 
-@pytest.mark.parametrize(
-    ("name", "begin"),
-    [
-        (ENTRY, "ipsec whack --asynchronous --oppohere 10.88.0.11 --oppothere 10.88.0.12"),
-        (PAIR, f"ipsec whack --asynchronous --initiate --name {PAIR}"),
-    ],
-)
-def test_4_hands_over_and_begins_beside_what_is_there(name: str, begin: str, tmp_path: Path) -> None:
-    host = Host(sa(1, 2, name, "10.88.0.12"), sa(3, 4, name, "10.88.0.12"))
+def test_opportunistic_4_hands_over_and_begins_beside_what_is_there(tmp_path: Path) -> None:
+    host = Host(sa(1, 2, ENTRY, "10.88.0.12"), sa(3, 4, ENTRY, "10.88.0.12"), status=TEMPLATE)
     # The new pluto begins to count again; what it has was made by it, whatever its number.
     exchanged = host.__call__
 
@@ -99,7 +102,7 @@ def test_4_hands_over_and_begins_beside_what_is_there(name: str, begin: str, tmp
         return exchanged(argv, **rest)  # type: ignore[arg-type]
 
     answer = core.reauthenticate(NETWORKS, V4, run, 10, root=tmp_path, wait=host.wait, now=host.now)
-    assert answer == ({"10.88.0.12"}, set())
+    assert answer == core.Outcome({"10.88.0.12"}, set(), handed_over=True)
     assert host.changes == [
         "systemctl cat ipsec",
         "systemctl daemon-reload",
@@ -108,24 +111,44 @@ def test_4_hands_over_and_begins_beside_what_is_there(name: str, begin: str, tmp
         "systemctl reset-failed ipsec",
         "systemctl start ipsec",
         "systemctl daemon-reload",
-        begin,
+        "ipsec whack --asynchronous --oppohere 10.88.0.11 --oppothere 10.88.0.12",
     ]
     assert not (tmp_path / core.DROP_IN.lstrip("/")).exists()
 
 
-def test_5_reads_the_certificate_and_takes_one_peer_after_the_other(tmp_path: Path) -> None:
-    host = Host(sa(1, 2, PAIR, "10.88.0.12"), sa(3, 4, PAIR, "10.88.0.12"))
-    assert done(host, V5, tmp_path) == ({"10.88.0.12"}, set())
+@pytest.mark.parametrize(("dialect", "name"), [(V5, PAIR), (V5, ENTRY), (V4, PAIR)])
+def test_others_read_the_certificate_and_take_one_peer_after_the_other(
+    dialect: Dialect, name: str, tmp_path: Path
+) -> None:
+    host = Host(sa(1, 2, name, "10.88.0.12"), sa(3, 4, name, "10.88.0.12"))
+    begin = "--oppohere 10.88.0.11 --oppothere 10.88.0.12" if name == ENTRY else f"--initiate --name {PAIR}"
+    assert done(host, dialect, tmp_path) == core.Outcome({"10.88.0.12"}, set(), handed_over=False)
     assert host.changes == [
         "ipsec whack --rereadcerts",
         "ipsec whack --deletestate 1",
+        f"ipsec whack --asynchronous {begin}",
+    ]
+
+
+def test_networks_of_one_peer_end_and_begin_together(tmp_path: Path) -> None:
+    other = PAIR.replace("data", "store")
+    before = sa(1, 2, PAIR, "10.88.0.12") + sa(3, 4, other, "10.89.0.12")
+    status = "".join(
+        f'000 "{name}": 10.88.0.11[@h1]...{peer}[@h2]; erouted; eroute owner: #2\n'
+        for name, peer in ((PAIR, "10.88.0.12"), (other, "10.89.0.12"))
+    )
+    host = Host(before, sa(5, 6, PAIR, "10.88.0.12") + sa(7, 8, other, "10.89.0.12"), status=status)
+    done(host, V4, tmp_path)
+    assert host.changes[1:] == [
+        "ipsec whack --deleteid --name @h2",
         f"ipsec whack --asynchronous --initiate --name {PAIR}",
+        f"ipsec whack --asynchronous --initiate --name {other}",
     ]
 
 
 def test_an_sa_of_before_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
     host = Host(sa(1, 2, PAIR, "10.88.0.12"), sa(1, 2, PAIR, "10.88.0.12"))
-    assert done(host, V5, tmp_path) == (set(), {"10.88.0.12"})
+    assert done(host, V5, tmp_path).missing == {"10.88.0.12"}
     begun = [text for text in host.seen if "--initiate" in text]
     assert len(begun) > 2, "it should try again while there is time"
 
