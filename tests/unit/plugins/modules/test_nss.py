@@ -49,7 +49,7 @@ class Host:
 
     def __init__(self, root: Path) -> None:
         self.nss_dir = root / "nss"
-        self.given: str | None = str(self.nss_dir)
+        self.is_given = True
         self.metrics_dir = root / "metrics"
         self.folder = Folder(str(root / "ca"))
         opened = self.folder.ensure(pki.PASSPHRASE, "ecdsa-p384", 3650, pki.NOW)
@@ -58,7 +58,7 @@ class Host:
 
     def by_default(self, monkeypatch: pytest.MonkeyPatch) -> Path:
         """Have the modules find the database by themselves; return the path of the note for libreswan."""
-        self.given = None
+        self.is_given = False
         for module in (nss_request, nss_certificate, nss_pkcs12):
             monkeypatch.setattr(module, "default_directory", lambda: str(self.nss_dir))
         path = self.nss_dir.parent / "ipsec.d" / "underlay-renewed"
@@ -82,7 +82,7 @@ class Host:
             "ca_nickname": "underlay-ca",
             "authorities": list(authorities),
             "crls": list(crls),
-            "nss_dir": self.given,
+            "nss_dir": str(self.nss_dir) if self.is_given else None,
             "metrics_dir": str(self.metrics_dir),
             "force": force,
         }
@@ -104,7 +104,7 @@ class Host:
             "ca_nickname": "underlay-ca",
             "authorities": [],
             "remove_ca": False,
-            "nss_dir": self.given,
+            "nss_dir": str(self.nss_dir) if self.is_given else None,
             "metrics_dir": str(self.metrics_dir),
             **changes,
         }
@@ -129,7 +129,7 @@ class Host:
         )
         params = {
             "ca_nickname": "underlay-ca",
-            "nss_dir": self.given,
+            "nss_dir": str(self.nss_dir) if self.is_given else None,
             "metrics_dir": str(self.metrics_dir),
             **options,
             **made,
@@ -863,7 +863,7 @@ def test_no_note_of_a_database_that_is_not_libreswans(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     note = host.by_default(monkeypatch)
-    host.given = str(host.nss_dir)
+    host.is_given = True
     host.enrol()
     host.request(authorities=[pki.authority(8).pem], crls=[crl_of(host, [7])])
     host.enrol(force=True)
