@@ -20,6 +20,7 @@ requirements:
   - certutil and crlutil (package C(libnss3-tools) or C(nss-tools)) on the host
 extends_documentation_fragment:
   - underlay.ipsec.attributes
+  - underlay.ipsec.nss
 attributes:
   check_mode:
     support: full
@@ -53,22 +54,10 @@ options:
     type: list
     elements: str
     default: []
-  ca_nickname:
-    description: The nickname in NSS of the CA certificate.
-    type: str
-    default: underlay-ca
   remove_ca:
     description: With O(state=absent), delete the CA certificate too, with all others that were filed beside it.
     type: bool
     default: false
-  nss_dir:
-    description: The directory of the NSS database. By default that of the installed libreswan.
-    type: path
-  metrics_dir:
-    description:
-      - The directory that the textfile collector of Prometheus's node exporter reads, where C(underlay_ipsec.prom) says when
-        certificates and revocation lists expire. Nothing is written where it does not exist.
-    type: path
 seealso:
   - module: underlay.ipsec.nss_request
   - module: underlay.ipsec.ca_sign
@@ -120,8 +109,8 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database impor
     CertutilDatabase,
     MemoryDatabase,
     default_directory,
-    describe,
-    iso,
+    difference,
+    facts,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.pending import PendingFile
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
@@ -196,14 +185,9 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     shown = tuple(dict.fromkeys([nickname, *authorities.nicknames(before, cas, ca_nickname), *listed]))
     return {
         "changed": forgotten or measured or after != before,
-        "fingerprint": certificate.fingerprint if certificate else None,
-        "serial": f"{certificate.serial:x}" if certificate else None,
-        "not_after": iso(certificate.not_after) if certificate else None,
+        **facts(certificate),
         "rotated": rotated,
-        "diff": {
-            "before": describe(before.content(), shown, before.crls()),
-            "after": describe(after.content(), shown, after.crls()),
-        },
+        "diff": difference(before, after, shown),
     }
 
 

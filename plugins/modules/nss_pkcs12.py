@@ -24,6 +24,7 @@ requirements:
   - cryptography on the control node
 extends_documentation_fragment:
   - underlay.ipsec.attributes
+  - underlay.ipsec.nss
 attributes:
   check_mode:
     support: full
@@ -57,10 +58,6 @@ options:
     description: The certificate in PEM of the CA that has O(ca_nickname).
     type: str
     required: true
-  ca_nickname:
-    description: The nickname in NSS of the CA certificate.
-    type: str
-    default: underlay-ca
   authorities:
     description:
       - Other CA certificates in PEM, above all the issuers of O(ca_certificate), that the certificate is verified with. They
@@ -68,14 +65,6 @@ options:
     type: list
     elements: str
     default: []
-  nss_dir:
-    description: The directory of the NSS database. By default that of the installed libreswan.
-    type: path
-  metrics_dir:
-    description:
-      - The directory that the textfile collector of Prometheus's node exporter reads, where C(underlay_ipsec.prom) says when
-        certificates and revocation lists expire. Nothing is written where it does not exist.
-    type: path
 seealso:
   - module: underlay.ipsec.nss_request
   - module: underlay.ipsec.nss_certificate
@@ -124,8 +113,8 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database impor
     CertutilDatabase,
     MemoryDatabase,
     default_directory,
-    describe,
-    iso,
+    difference,
+    facts,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.pending import PendingFile
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import certificate_from_pem
@@ -190,14 +179,9 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     shown = tuple(dict.fromkeys([nickname, *authorities.nicknames(before, cas, ca_nickname), *listed]))
     return {
         "changed": forgotten or measured or after != before,
-        "fingerprint": certificate.fingerprint,
-        "serial": f"{certificate.serial:x}",
-        "not_after": iso(certificate.not_after),
+        **facts(certificate),
         "rotated": rotated,
-        "diff": {
-            "before": describe(before.content(), shown, before.crls()),
-            "after": describe(after.content(), shown, after.crls()),
-        },
+        "diff": difference(before, after, shown),
     }
 
 

@@ -22,6 +22,7 @@ requirements:
   - certutil and crlutil (package C(libnss3-tools) or C(nss-tools)) on the host
 extends_documentation_fragment:
   - underlay.ipsec.attributes
+  - underlay.ipsec.nss
 attributes:
   check_mode:
     support: full
@@ -88,10 +89,6 @@ options:
   ca_certificate:
     description: The CA certificate in PEM. May be left out in check mode only, when there is no CA yet.
     type: str
-  ca_nickname:
-    description: The nickname in NSS of the CA certificate.
-    type: str
-    default: underlay-ca
   authorities:
     description:
       - The other CA certificates in PEM, which are the issuers of O(ca_certificate), those of endpoints, and the next or old CA
@@ -106,14 +103,6 @@ options:
     type: list
     elements: str
     default: []
-  nss_dir:
-    description: The directory of the NSS database. By default that of the installed libreswan.
-    type: path
-  metrics_dir:
-    description:
-      - The directory that the textfile collector of Prometheus's node exporter reads, where C(underlay_ipsec.prom) says when
-        certificates and revocation lists expire. Nothing is written where it does not exist.
-    type: path
   force:
     description: Ask for a new certificate even if the present one serves. Of no consequence with O(certificate.source=pkcs12).
     type: bool
@@ -193,8 +182,8 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database impor
     CertutilDatabase,
     MemoryDatabase,
     default_directory,
-    describe,
-    iso,
+    difference,
+    facts,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.pending import PendingFile
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
@@ -290,7 +279,8 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         )
     content = after.content()
     shown = tuple(dict.fromkeys([wanted.nickname, *authorities.nicknames(before, cas, ca_nickname), *listed]))
-    foretold: dict[str, Any] = describe(content, shown, after.crls())
+    diff = difference(before, after, shown)
+    foretold = diff["after"]
     if reason is not None and wanted.source == "pkcs12":
         foretold["bundle"] = {"reason": reason, "fingerprint": wanted.fingerprint}
     elif reason is not None:
@@ -310,11 +300,9 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         "reason": reason,
         "csr": csr,
         "certificate": certificate.pem if certificate else None,
-        "fingerprint": certificate.fingerprint if certificate else None,
-        "serial": f"{certificate.serial:x}" if certificate else None,
-        "not_after": iso(certificate.not_after) if certificate else None,
+        **facts(certificate),
         "trust_changed": authorities.trusted(after, cas, ca_nickname) != was_trusted,
-        "diff": {"before": describe(before.content(), shown, before.crls()), "after": foretold},
+        "diff": diff,
     }
 
 

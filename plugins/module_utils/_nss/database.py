@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Protocol
+from typing import Any, Protocol
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
     CommandError,
@@ -520,6 +520,23 @@ def describe(
                 **({"crl": _described(crls[nickname])} if crls and nickname in crls else {}),
             }
     return shown
+
+
+def difference(before: MemoryDatabase, after: MemoryDatabase, nicknames: Sequence[str]) -> dict[str, Any]:
+    """Return the result's ``diff``, see `describe`."""
+    return {
+        "before": describe(before.content(), nicknames, before.crls()),
+        "after": describe(after.content(), nicknames, after.crls()),
+    }
+
+
+def facts(certificate: Certificate | None) -> dict[str, str | None]:
+    """Return what a result says of the host's certificate; None of each if there is none."""
+    return {
+        "fingerprint": certificate.fingerprint if certificate else None,
+        "serial": f"{certificate.serial:x}" if certificate else None,
+        "not_after": iso(certificate.not_after) if certificate else None,
+    }
 
 
 def _described(crl: ListedCrl) -> dict[str, object]:
