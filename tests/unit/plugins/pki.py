@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
@@ -92,6 +94,38 @@ def request(
     return builder.sign(signer, hashes.SHA384()).public_bytes(serialization.Encoding.PEM).decode()
 
 
+def certificate_of(
+    subject: x509.Name,
+    owner: PrivateKey,
+    issuer: x509.Certificate | None,
+    starts: datetime,
+    ends: datetime,
+) -> x509.CertificateBuilder:
+    """Return the beginning of a certificate; without *issuer* that of a root."""
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.subject if issuer else subject)
+        .public_key(owner.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(starts)
+        .not_valid_after(ends)
+    )
+
+
+def waiting_hosts(plan_dir: Path, count: int) -> dict[str, Any]:
+    """Write the plan's slices for h1, h2 and so on; return what each of them answers that wants a certificate."""
+    (plan_dir / "hosts").mkdir(parents=True)
+    answers: dict[str, Any] = {}
+    for number in range(1, count + 1):
+        member = f"h{number}"
+        plan = {"certificate": slice_certificate(member)}
+        (plan_dir / "hosts" / f"{member}.json").write_text(json.dumps(plan))
+        names = alternative_names([member], [f"10.88.0.{10 + number}"])
+        answers[member] = {"state": "requested", "csr": request(name(member), names, key(number))}
+    return answers
+
+
 def leaf(
     subject: x509.Name | None = None,
     names: x509.GeneralNames | None = None,
@@ -105,13 +139,7 @@ def leaf(
     owner = private_key or key()
     identifier = x509.SubjectKeyIdentifier.from_public_key(ca.key.public_key())
     certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject or name("h1"))
-        .issuer_name(ca.certificate.subject)
-        .public_key(owner.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(starts)
-        .not_valid_after(ends)
+        certificate_of(subject or name("h1"), owner, ca.certificate, starts, ends)
         .add_extension(
             x509.SubjectAlternativeName(names or alternative_names(["h1"], ["10.88.0.11"])), critical=False
         )
@@ -142,13 +170,7 @@ def intermediate() -> Authority:
 
 def _certified(subject: x509.Name, own: PrivateKey, issuer: Authority | None) -> Authority:
     certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(own.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - DAY)
-        .not_valid_after(NOW + 3000 * DAY)
+        certificate_of(subject, own, issuer.certificate if issuer else None, NOW - DAY, NOW + 3000 * DAY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
         .sign(issuer.key if issuer else own, hashes.SHA384())

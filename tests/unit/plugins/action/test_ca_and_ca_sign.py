@@ -50,15 +50,7 @@ class Controller:
         self.root = root
         self.folder = Folder(str(root / "ca"))
         self.passphrase: str | None = pki.PASSPHRASE
-        self.answers: dict[str, Any] = {}
-        (root / "plan" / "hosts").mkdir(parents=True)
-        for number in (1, 2, 3):
-            member = f"h{number}"
-            plan = {"certificate": pki.slice_certificate(member)}
-            (root / "plan" / "hosts" / f"{member}.json").write_text(json.dumps(plan))
-            names = pki.alternative_names([member], [f"10.88.0.{10 + number}"])
-            csr = pki.request(pki.name(member), names, pki.key(number))
-            self.answers[member] = {"state": "requested", "csr": csr}
+        self.answers = pki.waiting_hosts(root / "plan", 3)
 
     def run(self, *arguments: str) -> tuple[dict[str, dict[str, Any]], str]:
         """Run the play; return the results by task's name, and all that was printed."""

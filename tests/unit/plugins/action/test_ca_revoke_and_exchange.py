@@ -28,15 +28,7 @@ class Play:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folder = Folder(str(root / "ca"))
-        self.answers: dict[str, Any] = {}
-        (root / "plan" / "hosts").mkdir(parents=True)
-        for number in (1, 2):
-            member = f"h{number}"
-            plan = {"certificate": pki.slice_certificate(member)}
-            (root / "plan" / "hosts" / f"{member}.json").write_text(json.dumps(plan))
-            names = pki.alternative_names([member], [f"10.88.0.{10 + number}"])
-            csr = pki.request(pki.name(member), names, pki.key(number))
-            self.answers[member] = {"state": "requested", "csr": csr}
+        self.answers = pki.waiting_hosts(root / "plan", 2)
 
     def run(self, *tasks: tuple[str, dict[str, Any]], check: bool = False) -> list[dict[str, Any]]:
         """Run actions, each with its arguments; return their results."""

@@ -67,16 +67,9 @@ def ca(
     key = pki.key(hash(common_name), "ecdsa-p256")
     subject = pki.name(common_name, organization="Example")
     signer = issuer.authority.key if issuer else key
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(starts)
-        .not_valid_after(ends)
-        .add_extension(x509.BasicConstraints(is_ca, length if is_ca else None), critical=True)
-    )
+    builder = pki.certificate_of(
+        subject, key, issuer.certificate if issuer else None, starts, ends
+    ).add_extension(x509.BasicConstraints(is_ca, length if is_ca else None), critical=True)
     if usage:
         uses = x509.KeyUsage(False, False, False, False, False, True, False, False, False)
         builder = builder.add_extension(uses, critical=True)
@@ -96,20 +89,10 @@ def member(
 ) -> x509.Certificate:
     """Return a member's certificate, by default with the key `pki.key` of its number."""
     number = int(name.removeprefix("h"))
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(pki.name(name, organization="Example"))
-        .issuer_name(issuer.certificate.subject)
-        .public_key((private_key or pki.key(number)).public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(starts)
-        .not_valid_after(ends)
-        .add_extension(
-            x509.SubjectAlternativeName(
-                pki.alternative_names([name] if dns is None else dns, [f"10.88.0.{10 + number}"])
-            ),
-            critical=False,
-        )
+    names = pki.alternative_names([name] if dns is None else dns, [f"10.88.0.{10 + number}"])
+    subject, owner = pki.name(name, organization="Example"), private_key or pki.key(number)
+    builder = pki.certificate_of(subject, owner, issuer.certificate, starts, ends).add_extension(
+        x509.SubjectAlternativeName(names), critical=False
     )
     if extension:
         builder = builder.add_extension(extension, critical=False)
