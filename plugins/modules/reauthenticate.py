@@ -52,8 +52,8 @@ options:
     elements: str
   retire:
     description:
-      - The addresses of peers that have done this with libreswan 4.x. Only what they left behind on this host is ended, which are
-        security associations that newer ones have replaced.
+      - What other hosts returned as RV(left). Only the security associations on this host are ended that belong to it, and
+        that newer ones have replaced.
     type: list
     elements: str
 seealso:
@@ -80,8 +80,8 @@ missing:
   returned: success
   type: list
   elements: str
-handed_over:
-  description: This host's addresses if a new pluto took over, which leaves something behind on the peers. See O(retire).
+left:
+  description: The SPIs of what this host has left behind at its peers, because a new pluto took over. See O(retire).
   returned: success
   type: list
   elements: str
@@ -144,7 +144,7 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
         **_result(
             reauthenticated=outcome.reauthenticated,
             missing=outcome.missing,
-            handed_over=networks.values() if outcome.handed_over else (),
+            left=outcome.left,
         ),
         "changed": True,
     }
@@ -161,7 +161,7 @@ def _banish(params: dict[str, Any], networks: dict[str, str], run: Runner) -> di
 
 
 def _result(**peers: Iterable[str]) -> dict[str, Any]:
-    names = ("reauthenticated", "missing", "handed_over", "retired")
+    names = ("reauthenticated", "missing", "left", "retired")
     return {"changed": False, **{name: sorted(peers.get(name, ())) for name in names}}
 
 

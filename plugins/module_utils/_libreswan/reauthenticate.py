@@ -77,8 +77,8 @@ class Outcome:
     """The addresses of the peers that this host has authenticated with anew."""
     missing: set[str]
     """Of those that it could not, in the time that there was."""
-    handed_over: bool
-    """Whether a new pluto took over."""
+    left: set[str]
+    """The numbers (SPIs) of the SAs towards this host that are gone, and that peers still have: a new pluto took over."""
 
 
 def reauthenticate(
@@ -101,13 +101,13 @@ def reauthenticate(
     associations = [each for each in associations_of(child, networks) if each.peer not in without]
     clock = Clock(seconds, wait, now)
     # The running one would not survive reading certificates.
-    handed_over = dialect.hands_over and look_loaded(run).opportunistic
-    if handed_over:
-        missing = _hand_over(associations, run, root, clock)
+    left: set[str] = set()
+    if dialect.hands_over and look_loaded(run).opportunistic:
+        missing, left = _hand_over(associations, run, root, clock)
     else:
         missing = _one_by_one(associations, run, clock)
     silent = {each.peer for each in missing}
-    return Outcome({each.peer for each in associations} - silent, silent, handed_over)
+    return Outcome({each.peer for each in associations} - silent, silent, left)
 
 
 def associations_of(
@@ -143,8 +143,8 @@ def _said(run: Runner, question: str) -> str:
 
 def _hand_over(
     associations: Sequence[Association], run: Runner, root: Path, clock: Clock
-) -> set[Association]:
-    """See the module's text on 4.x; return what has no new SA."""
+) -> tuple[set[Association], set[str]]:
+    """See the module's text on 4.x; return what has no new SA, and the numbers of what peers still have."""
     before = read_states(run)
     shunts = parse_shunts(_said(run, "--shuntstatus"))
     exchange(run, root, clock.wait)
@@ -159,9 +159,11 @@ def _hand_over(
         for entry in parse_states(_said(run, "--showstates"))[1]
         for spi in (entry["spi_in"], entry["spi_out"])
     }
-    for state in left_over(before, known, {a.peer for a in associations} - {a.peer for a in missing}):
+    peers = {each.peer for each in associations} - {each.peer for each in missing}
+    old = left_over(before, known, peers)
+    for state in old:
         _delete_state(state, run)
-    return missing
+    return missing, {state.spi for state in old if state.source in peers}
 
 
 def _drop_shunt(selectors: Sequence[str], run: Runner) -> None:
@@ -293,14 +295,20 @@ def _by_identity(associations: Sequence[Association], loaded: Loaded) -> list[li
     return list(groups.values())
 
 
-def retire(peers: Container[str], dialect: Dialect, run: Runner) -> set[str]:
-    """Have pluto end the SAs with *peers* that newer ones have replaced; return the peers that had some.
+def retire(left: Iterable[str], dialect: Dialect, run: Runner) -> set[str]:
+    """Have pluto end the SAs whose Child SA to a peer is one of *left*, SPIs; return these peers.
 
-    These are what a pluto has left behind at its peers that has handed over to another. They would end by
-    themselves when they are due for renewal, up to eight hours later; until then, one that outlived the
-    newer one would keep 4.x from making another.
+    That is what a pluto has left behind at its peers that has handed over to another. It would end by
+    itself when it is due for renewal, up to eight hours later; until then, if it outlived the newer
+    one, it would keep 4.x from making another. Not all that newer SAs have replaced: of two that were
+    made at once, each end may use another one.
     """
-    old = [sa for sa in look_loaded(run).ike_sas if sa.superseded and sa.peer in peers]
+    spis = {int(spi, 16) for spi in left}
+    _ike, child = parse_states(_said(run, "--showstates"))
+    parents = {
+        entry["ike_serial"] for entry in child if entry["spi_out"] and int(entry["spi_out"], 16) in spis
+    }
+    old = [sa for sa in look_loaded(run).ike_sas if sa.superseded and sa.serial in parents]
     for sa in old:
         run(
             ["ipsec", "whack", "--asynchronous", "--impair", f"{dialect.expire_superseded}:{sa.serial}"],
