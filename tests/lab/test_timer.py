@@ -96,6 +96,18 @@ def test_refuses(lab: Lab, variable: str, value: object, reason: str) -> None:
     assert units(lab) == ""
 
 
+def test_is_for_the_machine_that_runs_the_playbook(lab: Lab) -> None:
+    variables = {
+        "ipsec_timer_inventory": "/no.yml",
+        "ipsec_timer_command": "/bin/sh",
+        "ipsec_timer_user": "root",
+    }
+    run = lab.play("timer", [HOST], **variables)
+    assert run.rc == 2, run.output
+    assert "failed: [localhost]" in run.output
+    assert "ipsec_timer_inventory: '/no.yml' is not the absolute path of a file" in run.output
+
+
 def test_refuses_what_does_not_run(lab: Lab) -> None:
     lab.ssh(HOST, "touch /tmp/fail")
     run = play(lab)
