@@ -130,24 +130,26 @@ def apply(
             )
     if change.enable:
         run(["systemctl", "enable", "--quiet", SERVICE])
+    restarted = change.restart or change.start
     if change.restart:
         run(["systemctl", "restart", SERVICE])
     elif change.start:
         run(["systemctl", "start", SERVICE])
     else:
-        _live(change, run, connections_in(_files(root)))
+        restarted = not _live(change, run, connections_in(_files(root)))
     if change.watch:
         run(["systemctl", "daemon-reload"])
         run(["systemctl", "enable", "--quiet", render.WATCH_SERVICE])
         run(["systemctl", "restart", render.WATCH_SERVICE])
-    if change.restart or change.start:
+    if restarted:
         _check_setup(run)
         await_loaded(run, connections_in(_files(root)), wait)
         renewed.forget(root)  # no SA is left that was made before
     _below(root, JOURNAL).unlink()
 
 
-def _live(change: Delta, run: Runner, written: Mapping[str, Connection]) -> None:
+def _live(change: Delta, run: Runner, written: Mapping[str, Connection]) -> bool:
+    """Carry out *change* under traffic; return whether that went, or pluto had to be restarted."""
     for target in change.terminate:
         # In this order: the peer is told, and pluto 5.2 forgets the entry before it
         # rereads the policy file, where it would free it a second time and abort.
@@ -156,8 +158,11 @@ def _live(change: Delta, run: Runner, written: Mapping[str, Connection]) -> None
     _each(change.delete, "--delete", run)
     if change.secrets:
         run(["ipsec", "whack", "--rereadsecrets"])
-    if change.certificates:
-        run(["ipsec", "whack", "--rereadcerts"])
+    # The NSS of a running pluto goes on with the certificate that is gone, if that one became valid later than
+    # the one in its place: one that was made elsewhere, some time ago. Pluto has then none until it starts again.
+    if change.certificates and run(["ipsec", "whack", "--rereadcerts"], check=False).rc != 0:
+        run(["systemctl", "restart", SERVICE])
+        return False
     foreign = any(is_endpoint(name) and "rightca" in written[name].values for name in change.add)
     if foreign or change.authorities:
         # A CA may be new, and pluto keeps the ones it knows until five minutes pass without an
@@ -179,6 +184,7 @@ def _live(change: Delta, run: Runner, written: Mapping[str, Connection]) -> None
         run(["ipsec", "whack", "--listen"])
     _each(change.route, "--route", run)
     _end(change.heal, run)
+    return True
 
 
 def _each(names: Sequence[str], verb: str, run: Runner) -> None:

@@ -16,6 +16,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import (
     difference,
     pause,
     render,
+    renewed,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import (
@@ -335,3 +336,28 @@ def test_loaded_is_read_alike_from_both_generations() -> None:
     states5 = states4.replace("000 ", "").replace("STATE_V2_", "").replace("PARENT_I1", "IKE_SA_INIT_I")
     assert parse(v4, states4) == expected
     assert parse(v5, states5) == expected
+
+
+@pytest.mark.parametrize("rc", [0, 27])
+def test_a_certificate_that_pluto_cannot_read_again_takes_a_restart(rc: int, tmp_path: Path) -> None:
+    class Rereading(Host):
+        def __call__(
+            self, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 1.0
+        ) -> Completed:
+            answer = super().__call__(argv, stdin=stdin, check=check, timeout=timeout)
+            return replace(answer, rc=rc) if "--rereadcerts" in argv else answer
+
+    note = tmp_path / renewed.PATH.lstrip("/")
+    note.parent.mkdir(parents=True)
+    note.write_text("certificate\n")
+    for path, text in ENFORCED.items():
+        target = tmp_path / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    host = Rereading()
+    change = difference.delta(replace(CONVERGED, renewed=renewed.noted(tmp_path)), ENFORCED)
+    apply.apply(change, host, tmp_path, wait=lambda _seconds: None)
+    restarted = rc != 0
+    assert ("systemctl restart ipsec" in " ".join(host.commands)) == restarted
+    # Without a restart, the SAs of before are still to be made anew.
+    assert note.exists() != restarted
