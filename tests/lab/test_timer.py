@@ -71,22 +71,33 @@ def units(lab: Lab) -> str:
     ).strip()
 
 
+def test_refuses_files_all_at_once(lab: Lab) -> None:
+    wrong = {
+        "ipsec_timer_inventory": (f"{FOLDER}/no.yml", "a file or directory that carol can read"),
+        "ipsec_timer_command": (f"{FOLDER}/hosts.yml", "a program that carol can run"),
+        "ipsec_timer_directory": ("srv", "a directory that carol can reach"),
+        "ipsec_timer_vault_password_file": ("/etc/shadow", "a file that carol can read"),
+        "ipsec_timer_extra_vars_files": ("vault.yml", "a file that carol can read"),
+    }
+    values = {name: [path] if name.endswith("files") else path for name, (path, _what) in wrong.items()}
+    run = play(lab, **values)
+    assert run.rc == 2, run.output
+    assert run.output.count("[ERROR]") == len(wrong), run.output
+    for name, (path, what) in wrong.items():
+        assert f"{name}: '{path}' is not the absolute path of {what}. Give one on this host" in run.output
+    assert units(lab) == ""
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
-        ("ipsec_timer_inventory", f"{FOLDER}/no.yml", "is not the absolute path of a file or directory that carol can read"),
-        ("ipsec_timer_inventory", "hosts.yml", "is not the absolute path of"),
-        ("ipsec_timer_command", f"{FOLDER}/hosts.yml", "is not the absolute path of a program that carol can run"),
         ("ipsec_timer_user", "mallory", "there is no user 'mallory' on this host"),
-        ("ipsec_timer_directory", "/srv/nowhere", "is not the absolute path of a directory"),
         ("ipsec_timer_schedule", "now and then", "systemd cannot read 'now and then'"),
         ("ipsec_timer_timeout", 0, "is no number of seconds above 0"),
-        ("ipsec_timer_vault_password_file", "/etc/shadow", "is not the absolute path of a file that carol can read"),
-        ("ipsec_timer_extra_vars_files", ["/etc/shadow"], "is not the absolute path of a file that carol can read"),
         ("ipsec_timer_environment", {"SAID": "two\nlines"}, "values of one line"),
         ("ipsec_timer_host", "h9", "there is no host 'h9' in the inventory"),
     ],
-)  # fmt: skip
+)
 def test_refuses(lab: Lab, variable: str, value: object, reason: str) -> None:
     run = play(lab, **{variable: value})
     assert run.rc == 2, run.output
