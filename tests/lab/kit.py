@@ -9,6 +9,7 @@ A scenario's verify step runs these tests on the hosts of its lab (see
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -29,6 +30,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / "molecule/lab/lab"
 PASSPHRASE = "the passphrase of the lab"
+INTERVAL = 0.05
+"""Seconds between two pings of a stream."""
 _ESP, _UDP, _TCP, _ICMP, _ICMP6 = 50, 17, 6, 1, 58
 
 
@@ -89,6 +92,22 @@ class Capture:
     def clear(self, one: str, other: str) -> list[Packet]:
         """Return what passed between two addresses that is neither ESP, IKE nor neighbour discovery."""
         return [p for p in self.packets if p.between(one, other) and not _harmless(p)]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What became of the pings of one ordered pair while a block of code ran."""
+
+    source: str
+    destination: str
+    sent: int
+    lost: tuple[int, ...]
+    """Sequence numbers; number N left (N-1) * `INTERVAL` after the beginning."""
+
+    @property
+    def seconds(self) -> float:
+        """For how long, all in all, nothing came back."""
+        return len(self.lost) * INTERVAL
 
 
 class Lab:
@@ -295,6 +314,36 @@ class Lab:
         received = re.search(r"(\d+) received", out)
         return bool(received and int(received.group(1)))
 
+    @contextmanager
+    def traffic(self, members: Sequence[str], after: float = 2) -> Iterator[list[Stream]]:
+        """Ping between all ordered pairs of *members* while the block runs and *after* seconds more.
+
+        The list is filled when the block is over.
+        """
+        found: list[Stream] = []
+        ping = (
+            f"setsid ping -O -n -i {INTERVAL} $peer >/tmp/stream-$peer 2>&1 </dev/null &"
+            " echo $! >/tmp/stream-$peer.pid;"
+        )
+
+        def start(host: str) -> None:
+            peers = " ".join(self.address(peer) for peer in members if peer != host)
+            self.ssh(host, f"rm -f /tmp/stream-*; for peer in {peers}; do {ping} done")
+
+        def stop(host: str) -> list[Stream]:
+            self.ssh(host, "kill -INT $(cat /tmp/stream-*.pid); sleep 1")
+            peers = [peer for peer in members if peer != host]
+            return [_stream(host, p, self.ssh(host, f"cat /tmp/stream-{self.address(p)}")) for p in peers]
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(start, members))
+            try:
+                yield found
+                time.sleep(after)
+            finally:
+                ended = list(pool.map(stop, members))
+        found += itertools.chain.from_iterable(ended)
+
     # -- what hosts are up to
 
     def spis(self, host: str) -> set[tuple[str, str, str]]:
@@ -370,13 +419,14 @@ def cut_off(
     stage: Stage,
     cut: Callable[[subprocess.Popen[bytes]], object],
     delay: float,
+    playbook: str = "site",
     **rest: Any,
 ) -> Run:
-    """Run site.yml as far as *stage* and *delay* seconds more, and let *cut* end it one way or the other."""
+    """Run a playbook as far as *stage* and *delay* seconds more, and let *cut* end it one way or the other."""
     path = lab.folder / "interrupted.log"
     with path.open("wb") as log:
         process = subprocess.Popen(
-            lab.command("site", members, **rest),
+            lab.command(playbook, members, **rest),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -405,6 +455,17 @@ def banner(stage: Stage, output: str) -> bool:
 def quoted(command: Sequence[str]) -> str:
     """Return *command* as a shell reads it."""
     return " ".join(shlex.quote(word) for word in command)
+
+
+def _stream(source: str, destination: str, said: str) -> Stream:
+    summary = re.search(r"(\d+) packets transmitted", said)
+    assert summary, f"{source} → {destination}: ping said nothing in the end: {said[-300:]}"
+    answered = {int(number) for number in re.findall(r"bytes from \S+ icmp_seq=(\d+) ttl", said)}
+    sent = int(summary[1])
+    # What was on the way when ping was ended is not lost.
+    if answered and (sent - max(answered)) * INTERVAL < 1:
+        sent = max(answered)
+    return Stream(source, destination, sent, tuple(n for n in range(1, sent + 1) if n not in answered))
 
 
 def _harmless(packet: Packet) -> bool:
