@@ -108,7 +108,7 @@ def test_refuses(lab: Lab, variable: str, value: object, reason: str) -> None:
 
 
 def test_is_for_the_machine_that_runs_the_playbook(lab: Lab) -> None:
-    variables = {
+    variables: dict[str, Any] = {
         "ipsec_timer_inventory": "/no.yml",
         "ipsec_timer_command": "/bin/sh",
         "ipsec_timer_user": "root",
