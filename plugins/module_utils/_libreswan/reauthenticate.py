@@ -276,14 +276,22 @@ def _one_by_one(associations: Sequence[Association], run: Runner, clock: Clock) 
     for group in _by_identity(associations, look_loaded(run)):
         ends = {(each.name, each.peer) for each in group}
         sas = [sa for sa in look_loaded(run).ike_sas if (sa.target, sa.peer) in ends]
-        for target in ending(sas):
-            run(["ipsec", "whack", *target], check=False)
-        # At once: the peer's next packet would make it begin as well.
-        for each in group:
-            run(["ipsec", "whack", "--asynchronous", *each.begin], check=False)
+        for arguments in _again(ending(sas), group):
+            run(["ipsec", "whack", "--asynchronous", *arguments], check=False)
         after = max((sa.serial for sa in sas), default=0)
         missing |= begin(group, run, clock, after, dict.fromkeys(group, clock.now()))
     return missing
+
+
+def _again(ends: Sequence[tuple[str, ...]], group: Sequence[Association]) -> list[tuple[str, ...]]:
+    """Return whack's arguments that end what there is with a peer, and begin *group* at once.
+
+    The next packet of either side would make that side begin. So they are one message where whack can say both.
+    """
+    begins = [each.begin for each in group]
+    if len(ends) == 1 and "--deleteid" in ends[0] and "--oppohere" in begins[0]:
+        return [(*ends[0], *begins[0]), *begins[1:]]
+    return [*ends, *begins]
 
 
 def _by_identity(associations: Sequence[Association], loaded: Loaded) -> list[list[Association]]:

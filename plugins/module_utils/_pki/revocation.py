@@ -136,6 +136,10 @@ def _revoke(
             for entry in concerned
             if not history.revocation(entry)
         ]
+    # A ledger that says what no list can say would stop every run after this one.
+    for slot in _slots(folder):
+        if not may_sign_lists(slot.certificate) and _of(slot, History((), tuple(new))):
+            raise ProblemsError([no_lists(slot.certificate)])
     if not check:
         folder.ledger.append(new)
     after = History(history.issued, (*history.revoked, *new))

@@ -125,7 +125,7 @@ def test_others_read_the_certificate_and_take_one_peer_after_the_other(
     assert done(host, dialect, tmp_path) == core.Outcome({"10.88.0.12"}, set(), set())
     assert host.changes == [
         "ipsec whack --rereadcerts",
-        "ipsec whack --deletestate 1",
+        "ipsec whack --asynchronous --deletestate 1",
         f"ipsec whack --asynchronous {begin}",
     ]
 
@@ -140,9 +140,18 @@ def test_networks_of_one_peer_end_and_begin_together(tmp_path: Path) -> None:
     host = Host(before, sa(5, 6, PAIR, "10.88.0.12") + sa(7, 8, other, "10.89.0.12"), status=status)
     done(host, V4, tmp_path)
     assert host.changes[1:] == [
-        "ipsec whack --deleteid --name @h2",
+        "ipsec whack --asynchronous --deleteid --name @h2",
         f"ipsec whack --asynchronous --initiate --name {PAIR}",
         f"ipsec whack --asynchronous --initiate --name {other}",
+    ]
+
+
+def test_an_opportunistic_sa_ends_and_begins_in_one_message(tmp_path: Path) -> None:
+    instance = f'000 "{ENTRY}"[1]: 10.88.0.11[CN=h1]...10.88.0.12[CN=h2]; erouted; eroute owner: #2\n'
+    host = Host(sa(1, 2, ENTRY, "10.88.0.12"), sa(3, 4, ENTRY, "10.88.0.12"), status=TEMPLATE + instance)
+    done(host, V5, tmp_path)
+    assert host.changes[1:] == [
+        "ipsec whack --asynchronous --deleteid --name CN=h2 --oppohere 10.88.0.11 --oppothere 10.88.0.12"
     ]
 
 

@@ -163,6 +163,17 @@ def test_a_ca_of_others(tmp_path: Path) -> None:
         revocation.revoke(folder, None, ["h1"], "unspecified", timedelta(1), pki.NOW)
 
 
+def test_a_ca_that_may_not_sign_lists_revokes_nothing(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenShift's signer has no cRLSign: a ledger that says "revoked" would stop every run after this one."""
+    monkeypatch.setattr(revocation, "may_sign_lists", lambda _certificate: False)
+    with pytest.raises(ProblemsError, match="list"):
+        issuer.revoke("h1")
+    assert issuer.folder.ledger.history().revoked == ()
+    issuer.serve()
+
+
 def test_wrong_passphrase(issuer: Issuer) -> None:
     with pytest.raises(ProblemsError, match="cannot be decrypted"):
         revocation.revoke(issuer.folder, "x", ["h1"], "unspecified", timedelta(1), pki.NOW)
