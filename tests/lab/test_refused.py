@@ -457,7 +457,7 @@ def lose_key(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "what", "remedy"),
     [
-        (expire, "expired on", "move the folder away: the next run creates a new CA"),
+        (expire, "expired on", "change to a new CA: playbooks/rotate.yml with ipsec_rotate_ca=true"),
         (exchange_key, "does not belong to the key beside it", "Put the matching pair into the folder"),
         (truncate_certificate, "is not a certificate in PEM", "Restore it from a backup"),
         (truncate_key, "is not a whole PEM file", "Restore it from a backup"),
