@@ -557,6 +557,22 @@ class Elsewhere:
         issued = self.issue(csr.subject, csr.public_key(), names)
         return issued.public_bytes(serialization.Encoding.PEM)
 
+    @property
+    def signing(self) -> Path:
+        """Where requests come and certificates go."""
+        return self.folder / "signing"
+
+    @property
+    def external(self) -> dict[str, Any]:
+        """Variables of site.yml for it."""
+        how = {"ipsec_certificate_source": "external", "ipsec_signing_dir": str(self.signing)}
+        return {**how, **self.variables}
+
+    def answer_all(self) -> None:
+        """Sign whatever there is."""
+        for request in self.signing.glob("*.csr"):
+            request.with_suffix(".crt").write_bytes(self.answer(request))
+
     def bundle(self, host: str) -> tuple[Path, Key]:
         """Write a bundle for *host*; return its path and its key."""
         key = ec.generate_private_key(ec.SECP384R1())
@@ -575,12 +591,7 @@ def elsewhere(lab: Lab) -> Elsewhere:
 
 
 def test_certificates_signed_elsewhere(lab: Lab, elsewhere: Elsewhere, secrets: Secrets) -> None:
-    signing = elsewhere.folder / "signing"
-    how: dict[str, Any] = {
-        "ipsec_certificate_source": "external",
-        **elsewhere.variables,
-        "ipsec_signing_dir": str(signing),
-    }
+    signing, how = elsewhere.signing, elsewhere.external
     with secrets.watch(), lab.traffic(MEMBERS) as streams:
         run = lab.play("site", MEMBERS, **how)
     assert run.rc != 0
@@ -589,9 +600,7 @@ def test_certificates_signed_elsewhere(lab: Lab, elsewhere: Elsewhere, secrets: 
         assert f"{signing}/{host}.csr -> {signing}/{host}.crt" in run.output
     check_streams(streams)
 
-    for host in MEMBERS:
-        (signing / f"{host}.crt").write_bytes(elsewhere.answer(signing / f"{host}.csr"))
-    right = (signing / "h2.crt").read_bytes()
+    elsewhere.answer_all()
     shutil.copy(signing / "h1.crt", signing / "h2.crt")
     with untouched(lab, "elsewhere", "ca"), lab.traffic(MEMBERS) as streams:
         run = lab.play("site", MEMBERS, **how)
@@ -601,10 +610,15 @@ def test_certificates_signed_elsewhere(lab: Lab, elsewhere: Elsewhere, secrets: 
     assert said in run.output, run.output
     check_streams(streams)
 
-    (signing / "h2.crt").write_bytes(right)
+
+def test_certificates_signed_elsewhere_are_taken_over(lab: Lab, elsewhere: Elsewhere) -> None:
+    """On hosts that have nothing: site.yml does not change from one CA to another."""
+    assert lab.play("remove", MEMBERS).rc == 0
+    how = elsewhere.external
+    assert lab.play("site", MEMBERS, **how).rc != 0
+    elsewhere.answer_all()
     since = now_on(lab)
-    with lab.traffic(MEMBERS) as streams:
-        lab.converge(MEMBERS, **how)
+    lab.converge(MEMBERS, **how)
     check_encrypted(lab)
     check_nss(lab, own_ca=False)
     check_issuer(lab, since)
