@@ -1,15 +1,18 @@
 # Copyright: (c) 2026, the underlay.ipsec contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each change of a running mesh costs, in lost packets.
+"""What each change of a running cluster costs, in lost packets.
 
 Boots a lab of five hosts of two releases on two networks, encrypts four of them, then
-lets one thing after the other happen by a run of site.yml, under ping streams of 20 packets
+lets one thing after the other happen by a run of a playbook, under ping streams of 20 packets
 a second between all ordered pairs of these four on both networks. Prints, for each event, the
 packets sent and lost, and the worst stream. With --keep, pluto's journals and the times
 of the losses of each event that lost something go into that folder.
 
-    .venv/bin/python bench/events.py [--runs N] [--keep FOLDER] [EVENT…]
+    .venv/bin/python bench/events.py [--runs N] [--keep FOLDER] [--topology mesh|opportunistic] [EVENT…]
+
+Without names: all that change the configuration. Those of certificates (renew, renewall, authority, keytype,
+expired, revoke) are named, in both topologies.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import re
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +34,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/lab"))
 
+import kit  # noqa: E402
 from kit import Lab, Run  # noqa: E402
 
 OLD = ("h1", "h2", "h3", "h4")
@@ -39,6 +44,7 @@ CIDRS = {"data": "10.88.0.0/24", "storage": "10.99.0.0/24"}
 INTERVAL = 0.05
 # Streams begin before the event and outlast it: an SA that ends late is lost traffic, too.
 BEFORE, AFTER = 2.0, 8.0
+EXPIRE_SECONDS = 60
 # What a stream sent this short before its end may still be on the way.
 TAIL = int(1 / INTERVAL)
 SSH_IN_CLEAR = ["10.88.0.0/24 tcp 0 22", "10.88.0.0/24 tcp 22 0"]
@@ -51,12 +57,17 @@ START: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Event:
-    """A run of site.yml with other variables or other members than the one before."""
+    """A run with other variables or other members than the one before."""
 
     title: str
     change: dict[str, Any] = field(default_factory=dict)
     members: tuple[str, ...] = OLD
     target: str = "0"
+    playbook: str = "site"
+    once: dict[str, Any] = field(default_factory=dict)
+    """Variables for this run alone."""
+    prepare: Callable[[Lab, dict[str, Any]], None] | None = None
+    """What happens before the streams begin."""
 
 
 EVENTS = {
@@ -78,6 +89,27 @@ EVENTS = {
     "certificate": Event("auth psk → certificate", {"ipsec_auth": "certificate"}, target="some"),
     "opportunistic": Event("topology mesh → opportunistic", {"ipsec_topology": "opportunistic"}, target="some"),
     "mesh": Event("topology opportunistic → mesh", {"ipsec_topology": "mesh"}, target="some"),
+}  # fmt: skip
+
+
+def expire(lab: Lab, variables: dict[str, Any]) -> None:
+    """Give all members certificates that end before this returns."""
+    kit.short_lived(lab, OLD, EXPIRE_SECONDS, **variables)
+    time.sleep(EXPIRE_SECONDS)
+
+
+def add(lab: Lab, variables: dict[str, Any]) -> None:
+    """Take the fifth host in."""
+    lab.converge(ALL, ipsec_reinstate=["h5"], **variables)
+
+
+CERTIFICATES = {
+    "renew": Event("the certificate of one host is renewed", playbook="rotate", once={"ipsec_rotate": "h1"}),
+    "renewall": Event("the certificates of all hosts are renewed", playbook="rotate", once={"ipsec_rotate": "all"}),
+    "authority": Event("another CA takes over", playbook="rotate", once={"ipsec_rotate_ca": True}),
+    "keytype": Event("another kind of key", {"ipsec_key_type": "rsa-3072"}),
+    "expired": Event("a cluster whose certificates have expired is repaired", prepare=expire, target="some"),
+    "revoke": Event("a host is shut out (streams of the others)", playbook="revoke", once={"ipsec_revoke": "h5"}, members=ALL, prepare=add),
 }  # fmt: skip
 
 
@@ -140,12 +172,14 @@ def read(name: str, text: str) -> Stream:
 def happen(
     lab: Lab, event: Event, variables: dict[str, Any]
 ) -> tuple[Run, float, tuple[float, float], list[Stream]]:
-    """Run site.yml under traffic: return the run, its seconds, when it began and when the streams did, and the streams."""
+    """Run the playbook under traffic: return the run, its seconds, when it began and when the streams did, and the streams."""
+    if event.prepare:
+        event.prepare(lab, variables)
     begun = time.time()
     start(lab)
     time.sleep(BEFORE)
     since = time.time()
-    run = lab.play("site", event.members, **variables)
+    run = lab.play(event.playbook, event.members, **variables, **event.once)
     seconds = time.time() - since
     time.sleep(AFTER)
     return run, seconds, (since, begun), stop(lab)
@@ -185,12 +219,17 @@ def row(event: Event, run: Run, seconds: float, streams: list[Stream]) -> str:
     return f"| {' | '.join(figures)} |"
 
 
-def measure(lab: Lab, names: list[str], kept: Path | None, number: int) -> None:
-    """Let the events happen and print a row for each."""
-    variables: dict[str, Any] = dict(START)
+def measure(lab: Lab, names: list[str], kept: Path | None, number: int, first: dict[str, Any]) -> None:
+    """Let the events happen and print a row for each; *first* is what the cluster is like before."""
+    variables: dict[str, Any] = dict(first)
     members: tuple[str, ...] = OLD
     done = (dict(variables), members)
-    for name, event in EVENTS.items():
+    # Those of certificates are for themselves: what the others would have changed until then does not matter.
+    events = EVENTS if set(names) & set(EVENTS) else {}
+    for name, event in {
+        **events,
+        **{name: CERTIFICATES[name] for name in CERTIFICATES if name in names},
+    }.items():
         before = (dict(variables), members)
         variables.update(event.change)
         members = event.members
@@ -213,11 +252,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("events", nargs="*", metavar="EVENT", help=f"of {', '.join(EVENTS)}; all")
+    parser.add_argument(
+        "events", nargs="*", metavar="EVENT", help=f"of {', '.join({**EVENTS, **CERTIFICATES})}"
+    )
+    parser.add_argument(
+        "--topology", choices=("mesh", "opportunistic"), default="mesh", help="of the cluster"
+    )
     parser.add_argument("--runs", type=int, default=1, help="how often each event happens")
     parser.add_argument("--keep", type=Path, help="folder for journals of what lost something")
     given = parser.parse_args()
-    if unknown := set(given.events) - set(EVENTS):
+    if unknown := set(given.events) - {*EVENTS, *CERTIFICATES}:
         parser.error(f"no such event: {', '.join(sorted(unknown))}")
     os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".cache/collections")
     os.environ["PATH"] = f"{ROOT}/.venv/bin:{os.environ['PATH']}"
@@ -230,12 +274,13 @@ def main() -> None:
         (lab.folder / "lab.json").write_text(json.dumps(spec), encoding="utf-8")
         try:
             lab.cli("up", "--spec", str(lab.folder / "lab.json"))
-            lab.converge(OLD, **START)
+            first = {**START, "ipsec_topology": given.topology}
+            lab.converge(OLD, **first)
             print("| event | run | sent | lost | streams with losses | worst stream | target | load |")
             print("|---|---|---|---|---|---|---|---|", flush=True)
             for number in range(given.runs):
-                measure(lab, given.events or list(EVENTS), given.keep, number + 1)
-                lab.converge(OLD, **START)
+                measure(lab, given.events or list(EVENTS), given.keep, number + 1, first)
+                lab.converge(OLD, **first)
         finally:
             lab.cli("down", check=False)
 

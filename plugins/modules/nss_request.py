@@ -44,9 +44,7 @@ options:
         required: true
       subject:
         description:
-          - The subject, as C(CN) and C(O).
-          - A certificate that replaces another gets C(OU=gen2), C(OU=gen3) and so on besides, because NSS cannot tell
-            certificates with one subject apart.
+          - The subject, as C(CN) and C(O). A renewal keeps it, because it is what opportunistic members are known by.
         type: dict
         required: true
       dns:
@@ -286,7 +284,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     elif reason is not None:
         foretold["request"] = {
             "reason": reason,
-            "subject": member.next_subject(content, wanted),
+            "subject": wanted.subject,
             "names": wanted.names.as_list(),
             "key_type": wanted.key_type,
         }

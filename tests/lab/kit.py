@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -450,6 +451,51 @@ def cut_off(
 def banner(stage: Stage, output: str) -> bool:
     """Return whether a run has come as far as *stage*."""
     return output.count(f"TASK [underlay.ipsec.{stage.task}]") >= stage.occurrence
+
+
+_SHORT_LIVED = """
+- hosts: ipsec
+  gather_facts: false
+  any_errors_fatal: true
+  vars:
+    slice: "{{ lookup('ansible.builtin.file', short ~ '/hosts/' ~ inventory_hostname ~ '.json') | from_json }}"
+    ca: "{{ lookup('ansible.builtin.file', ipsec_ca_dir ~ '/ca.crt') }}"
+  tasks:
+    - underlay.ipsec.nss_request:
+        certificate: "{{ slice.certificate | combine({'validity_days': 1}) }}"
+        ca_certificate: "{{ ca }}"
+        crls: "{{ [lookup('ansible.builtin.file', ipsec_ca_dir ~ '/crl.pem')] if (ipsec_ca_dir ~ '/crl.pem') is exists else [] }}"
+        force: true
+      register: request
+    - underlay.ipsec.ca_sign:
+        dir: "{{ ipsec_ca_dir }}"
+        passphrase: "{{ ipsec_ca_passphrase }}"
+        requests: request
+        plan_dir: "{{ short }}"
+      run_once: true
+    - underlay.ipsec.nss_certificate:
+        nickname: "{{ slice.certificate.nickname }}"
+        certificate: "{{ lookup('ansible.builtin.file', ipsec_ca_dir ~ '/issued/' ~ inventory_hostname ~ '.pem') }}"
+        ca_certificate: "{{ ca }}"
+"""
+
+
+def short_lived(lab: Lab, members: Iterable[str], seconds: float, **rest: Any) -> None:
+    """Give *members* certificates that last *seconds*, signed by what signs the others."""
+    short = lab.folder / "short"
+    shutil.rmtree(short, ignore_errors=True)
+    shutil.copytree(lab.folder / "report/plan", short)
+    for path in (short / "hosts").glob("*.json"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found["certificate"].update(validity_days=seconds / 86400, renew_before_days=0)
+        path.write_text(json.dumps(found), encoding="utf-8")
+    playbook = lab.folder / "short_lived.yml"
+    playbook.write_text(_SHORT_LIVED, encoding="utf-8")
+    command = lab.command("site", members, short=str(short), **rest)
+    done = subprocess.run(
+        [*command[:-1], str(playbook)], env=lab.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def quoted(command: Sequence[str]) -> str:

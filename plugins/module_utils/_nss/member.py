@@ -4,15 +4,16 @@
 """A member's certificate in the NSS database of its host.
 
 NSS files certificates by subject: two with one subject share a nickname, and
-there is no saying which of them is used. So a certificate that replaces another
-has a subject of its own (``OU=gen2``, ``OU=gen3``, …); what identifies the
-member is the subject alternative name. The new one is added beside the old one,
-checked, and only then are the nicknames swapped.
+there is no saying which of them is used. One with another subject is added beside
+the old one and checked, and only then are the nicknames swapped. One with the same
+subject is checked in a database of its own, and added after the old one is gone.
+
+A renewal keeps the subject. It is what an opportunistic member is known by: pluto
+5.2 accepts no other from an address as long as it has an SA with it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,8 +40,6 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
 MEMBER_TRUST = "u,u,u"
 _NO_TRUST = ",,"  # what a certificate is added with: NSS itself adds the u where it has the key
 
-_GENERATION = re.compile(r"gen([1-9][0-9]*)")
-
 
 @dataclass(frozen=True)
 class Wanted:
@@ -48,7 +47,7 @@ class Wanted:
 
     nickname: str
     subject: dict[str, str]
-    """Without the generation, for example ``{"CN": "h1", "O": "underlay.ipsec"}``."""
+    """For example ``{"CN": "h1", "O": "underlay.ipsec"}``."""
     names: Names
     key_type: str
     renew_before: timedelta
@@ -107,7 +106,7 @@ def _differences(
         "names changed": (
             not certificate.names.include(wanted.names) if external else certificate.names != wanted.names
         ),
-        "subject changed": not external and _generation(certificate.subject, wanted.subject) is None,
+        "subject changed": not external and certificate.subject != wanted.subject,
         "key type changed": certificate.public_key.key_type != wanted.key_type,
         # A new one could not outlive the CA either.
         "expires": due <= now < certificate.not_after
@@ -134,18 +133,15 @@ def repair(db: Database, wanted: Wanted, issuers: Sequence[Certificate], now: da
 def ensure_request(db: CertutilDatabase, record: PendingFile, wanted: Wanted) -> Request:
     """Return a request for *wanted*: that of an interrupted run if it still serves, else a new one."""
     content = db.content()
-    generation = _next_generation(content, wanted)
     pending = record.load()
     if pending:
-        if pending.request and _serves(pending.request, content, wanted, generation):
+        if pending.request and _serves(pending.request, content, wanted):
             return pending.request
         for key_id in pending.made_keys(content.orphans()):
             db.delete_key(key_id)
         content = db.content()
     record.save(Pending(wanted.nickname, content.keys))
-    request = db.create_request(
-        wanted.key_type, rfc1485(_with_generation(wanted.subject, generation)), wanted.names
-    )
+    request = db.create_request(wanted.key_type, rfc1485(wanted.subject), wanted.names)
     record.save(Pending(wanted.nickname, content.keys, request))
     return request
 
@@ -158,7 +154,7 @@ def awaits_signature(content: Content, record: PendingFile, wanted: Wanted) -> b
         and pending is not None
         and pending.request is not None
         and pending.request.public_key.key_id in content.orphans()
-        and _serves(pending.request, content, wanted, _next_generation(content, wanted))
+        and _serves(pending.request, content, wanted)
     )
 
 
@@ -256,11 +252,6 @@ def staged(nickname: str) -> str:
     return f"{nickname}-new"
 
 
-def next_subject(content: Content, wanted: Wanted) -> dict[str, str]:
-    """Return the subject of the next certificate: one that no certificate in the database has."""
-    return _with_generation(wanted.subject, _next_generation(content, wanted))
-
-
 def _old(nickname: str) -> str:
     return f"{nickname}-old"
 
@@ -355,34 +346,10 @@ def _misfiled(nickname: str, found: str | None, what: str) -> Problem:
     )
 
 
-def _generation(subject: dict[str, str], base: dict[str, str]) -> int | None:
-    """Return which generation of *base* a subject is (1 has no OU); None if it is another's."""
-    unit = subject.get("OU")
-    if {key: value for key, value in subject.items() if key != "OU"} != base:
-        return None
-    if unit is None:
-        return 1
-    match = _GENERATION.fullmatch(unit)
-    return int(match[1]) if match else None
-
-
-def _with_generation(base: dict[str, str], generation: int) -> dict[str, str]:
-    return base if generation == 1 else {**base, "OU": f"gen{generation}"}
-
-
-def _next_generation(content: Content, wanted: Wanted) -> int:
-    used = [
-        _generation(certificate.subject, wanted.subject) or 0
-        for entry in content.entries
-        for certificate in entry.certificates
-    ]
-    return max(used, default=0) + 1
-
-
-def _serves(request: Request, content: Content, wanted: Wanted, generation: int) -> bool:
+def _serves(request: Request, content: Content, wanted: Wanted) -> bool:
     return (
         request.public_key.key_id in content.keys
         and request.public_key.key_type == wanted.key_type
         and request.names == wanted.names
-        and request.subject == _with_generation(wanted.subject, generation)
+        and request.subject == wanted.subject
     )

@@ -34,7 +34,6 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._pki.revocation imp
 _PEM = re.compile(
     r"-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----(?P<body>.+?)-----END (?P=label)-----", re.DOTALL
 )
-_GENERATION = re.compile(r"gen[1-9][0-9]*")
 _AGAIN = "Delete underlay-request.json in the host's NSS directory, and run again"
 
 
@@ -233,7 +232,7 @@ def check_request(pem: str, names: Entitlement) -> Request:
             Problem("the signature of the certificate request is wrong", _AGAIN, host=names.member)
         )
     for what, found, allowed in (
-        ("subject", _subject(csr), _allowed_subject(names, csr)),
+        ("subject", _subject(csr), _allowed_subject(names)),
         ("names", _alternative_names(csr), _listed(names.dns, names.ip)),
         ("key", keys.describe(csr.public_key()), names.key_type),
     ):
@@ -280,17 +279,11 @@ def _subject(csr: x509.CertificateSigningRequest) -> str:
     return ", ".join(sorted(attribute.rfc4514_string() for attribute in csr.subject))
 
 
-def _allowed_subject(names: Entitlement, csr: x509.CertificateSigningRequest) -> str:
-    """Return the subject that is allowed: the plan's, with the generation that the request may have."""
-    attributes: list[x509.NameAttribute[Any]] = [
+def _allowed_subject(names: Entitlement) -> str:
+    attributes = (
         x509.NameAttribute(x509.NameOID.COMMON_NAME, names.common_name),
         x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, names.organization),
-    ]
-    attributes += [
-        unit
-        for unit in csr.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATIONAL_UNIT_NAME)[:1]
-        if _GENERATION.fullmatch(str(unit.value))
-    ]
+    )
     return ", ".join(sorted(attribute.rfc4514_string() for attribute in attributes))
 
 

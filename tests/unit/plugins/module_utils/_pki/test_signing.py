@@ -97,11 +97,6 @@ def test_ledger(signer: Signer) -> None:
     assert entry.not_after == leaf.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def test_a_generation_is_allowed_in_the_subject(signer: Signer) -> None:
-    signer.sign({"h1": request("h1", unit="gen12")})
-    assert signer.issued("h1").subject == pki.name("h1", "gen12")
-
-
 def test_no_certificate_outlives_the_ca(tmp_path: Path) -> None:
     signer = Signer(tmp_path / "ca", validity_days=30)
     signer.sign({"h1": request("h1")})
@@ -140,7 +135,6 @@ def test_killed_after_the_ledger(signer: Signer, monkeypatch: pytest.MonkeyPatch
     ("second", "changes", "days"),
     [
         pytest.param(request("h1", number=99), {}, 0, id="another key"),
-        pytest.param(request("h1", unit="gen2"), {}, 0, id="another generation"),
         pytest.param(
             pki.request(pki.name("h1"), pki.alternative_names(["h1"], ["fd00::1"]), pki.key(1)),
             {"ip": ["fd00::1"]},
