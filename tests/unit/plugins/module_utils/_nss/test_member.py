@@ -99,7 +99,7 @@ READY = {"underlay-ca": ("CT,,", [CA]), NICKNAME: ("u,u,u", [FITTING])}
         pytest.param(
             {
                 **READY,
-                NICKNAME: ("u,u,u", [pki.leaf(subject=pki.name("x"))]),
+                NICKNAME: ("u,u,u", [pki.leaf(ends=pki.NOW)]),
                 f"{NICKNAME}-new": ("u,u,u", [NEXT]),
             },
             {**READY, NICKNAME: ("u,u,u", [NEXT])},
