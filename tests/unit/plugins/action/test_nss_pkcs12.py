@@ -100,6 +100,7 @@ def test_a_real_run_leaves_no_secret_anywhere(options: dict[str, Any], tmp_path:
         "ANSIBLE_KEEP_REMOTE_FILES": "true",
         "ANSIBLE_REMOTE_TMP": str(remote),
         "ANSIBLE_NOCOLOR": "true",
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
     }
     command = [
         f"{BIN}/ansible-playbook",
