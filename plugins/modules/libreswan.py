@@ -326,6 +326,10 @@ renewed:
       M(underlay.ipsec.reauthenticate).
   returned: with O(stage=prepare) and O(stage=enforce)
   type: bool
+hands_over:
+  description: Whether a new pluto has to take over for that, because the running one would crash.
+  returned: with O(stage=prepare) and O(stage=enforce)
+  type: bool
 pending:
   description: Whether O(enforcement) still waits for O(stage=enforce).
   returned: with O(stage=prepare) and O(stage=enforce)
@@ -513,6 +517,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         "hold": wanted.switching or not settings.mesh,
         "unestablished": len(awaited - established),
         "renewed": observed.loaded is not None and not started and stale,
+        "hands_over": crashes,
     }
 
 

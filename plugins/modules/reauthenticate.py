@@ -43,6 +43,12 @@ options:
     type: list
     elements: str
     default: []
+  prepare:
+    description:
+      - Only have the new pluto take over, where that is how it is done. The next call makes the security associations. Run this on
+        all hosts at once where their old certificates serve no more, because a host that still uses one is no peer for a new one.
+    type: bool
+    default: false
   banish:
     description:
       - The addresses of hosts whose certificates are revoked. Only the security associations with them are ended, as often as
@@ -101,6 +107,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import r
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import detect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.reauthenticate import (
     banish,
+    hand_over,
     reauthenticate,
     retire,
 )
@@ -113,6 +120,7 @@ def argument_spec() -> dict[str, Any]:
         "networks": {"type": "list", "elements": "dict", "required": True},
         "timeout": {"type": "float", "default": 60},
         "without": {"type": "list", "elements": "str", "default": []},
+        "prepare": {"type": "bool", "default": False},
         "banish": {"type": "list", "elements": "str"},
         "retire": {"type": "list", "elements": "str"},
     }
@@ -138,6 +146,9 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
         return _result(retired=retire(params["retire"], dialect, run))
     if params["banish"] is not None:
         return _banish(params, networks, run)
+    if params["prepare"]:
+        hand_over(networks, run)
+        return {**_result(), "changed": True}
     outcome = reauthenticate(networks, dialect, run, params["timeout"], without=params["without"])
     renewed.forget()
     return {

@@ -17,6 +17,7 @@ In between the kernel keeps the packets (`render.SYSCTL`): lost is what is on th
 from __future__ import annotations
 
 import ipaddress
+import json
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,9 +35,10 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status i
     parse_shunts,
     parse_states,
 )
-from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import State, read_states
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import read_states
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
+MEMORY = "/run/underlay-ipsec-handover.json"
 DROP_IN = "/run/systemd/system/ipsec.service.d/underlay-handover.conf"
 # What the unit does before pluto starts is done already, and one of its steps would clear the kernel.
 _DROP_IN_TEXT = "# Managed by underlay.ipsec: there only while one pluto takes over from another.\n[Service]\nExecStartPre=\n"
@@ -97,13 +99,18 @@ def reauthenticate(
     That ends after *seconds*. Where a new pluto took over, what is missing then still has the SAs of
     before; otherwise none, until a packet asks for one. Raises `IpsecError`.
     """
+    memory = _Memory.load(root)
+    if memory is None and dialect.hands_over and look_loaded(run).opportunistic:
+        hand_over(networks, run, root=root, wait=wait)
+        memory = _Memory.load(root)
     child = parse_states(_said(run, "--showstates"))[1]
-    associations = [each for each in associations_of(child, networks) if each.peer not in without]
+    present = memory.associations if memory else associations_of(child, networks)
+    associations = [each for each in present if each.peer not in without]
     clock = Clock(seconds, wait, now)
-    # The running one would not survive reading certificates.
     left: set[str] = set()
-    if dialect.hands_over and look_loaded(run).opportunistic:
-        missing, left = _hand_over(associations, run, root, clock)
+    if memory:
+        missing, left = _take_up(memory, associations, run, clock)
+        _Memory.forget(root)
     else:
         missing = _one_by_one(associations, run, clock)
     silent = {each.peer for each in missing}
@@ -141,18 +148,69 @@ def _said(run: Runner, question: str) -> str:
     return run(["ipsec", "whack", question], check=False).stdout
 
 
-def _hand_over(
-    associations: Sequence[Association], run: Runner, root: Path, clock: Clock
+def hand_over(
+    networks: Mapping[str, str],
+    run: Runner,
+    *,
+    root: Path = Path("/"),
+    wait: Callable[[float], None] = time.sleep,
+) -> None:
+    """Have a new pluto take over, and remember what it has to make anew; `reauthenticate` does that.
+
+    Several hosts may do this at once, and should if their old certificates serve no more: each is
+    authenticated by the others' new pluto, and the kernel carries the traffic until then.
+    """
+    # What an interrupted run was to make anew still is to be.
+    before = _Memory.load(root) or _Memory((), (), ())
+    associations = associations_of(parse_states(_said(run, "--showstates"))[1], networks)
+    memory = _Memory(
+        [*before.associations, *(each for each in associations if each not in before.associations)],
+        [*before.states, *((state.source, state.destination, state.spi) for state in read_states(run))],
+        [
+            *before.shunts,
+            *((s["source"], s["destination"]) for s in parse_shunts(_said(run, "--shuntstatus"))),
+        ],
+    )
+    memory.save(root)
+    exchange(run, root, wait)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What there was before a new pluto took over."""
+
+    associations: Sequence[Association]
+    states: Sequence[tuple[str, str, str]]
+    """Source, destination and SPI of the kernel's SAs."""
+    shunts: Sequence[tuple[str, str]]
+    """Source and destination of what pluto dropped or let pass."""
+
+    def save(self, root: Path) -> None:
+        data = [[(each.name, each.peer, each.own) for each in self.associations], self.states, self.shunts]
+        write_atomically(str(root / MEMORY.lstrip("/")), json.dumps(data), mode=0o600)
+
+    @classmethod
+    def load(cls, root: Path) -> _Memory | None:
+        try:
+            text = (root / MEMORY.lstrip("/")).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        associations, states, shunts = json.loads(text)
+        return cls([Association(*each) for each in associations], states, shunts)
+
+    @staticmethod
+    def forget(root: Path) -> None:
+        (root / MEMORY.lstrip("/")).unlink(missing_ok=True)
+
+
+def _take_up(
+    memory: _Memory, associations: Sequence[Association], run: Runner, clock: Clock
 ) -> tuple[set[Association], set[str]]:
-    """See the module's text on 4.x; return what has no new SA, and the numbers of what peers still have."""
-    before = read_states(run)
-    shunts = parse_shunts(_said(run, "--shuntstatus"))
-    exchange(run, root, clock.wait)
+    """Make anew what the old pluto had; return what has no new SA, and the numbers of what peers still have."""
     missing = begin(associations, run, clock, 0)
     # A bare shunt is a note of pluto's, and the kernel's policy for it ends with that note.
-    for shunt in shunts:
-        selectors = ["src", shunt["source"], "dst", shunt["destination"], "dir", "out"]
-        _drop_shunt(selectors, run)
+    for source, destination in memory.shunts:
+        _drop_shunt(["src", source, "dst", destination, "dir", "out"], run)
     clock.wait(_DRAIN_SECONDS)
     known = {
         spi
@@ -160,10 +218,10 @@ def _hand_over(
         for spi in (entry["spi_in"], entry["spi_out"])
     }
     peers = {each.peer for each in associations} - {each.peer for each in missing}
-    old = left_over(before, known, peers)
-    for state in old:
-        _delete_state(state, run)
-    return missing, {state.spi for state in old if state.source in peers}
+    old = left_over(memory.states, known, peers)
+    for source, destination, spi in old:
+        _delete_state(source, destination, spi, run)
+    return missing, {spi for source, _destination, spi in old if source in peers}
 
 
 def _drop_shunt(selectors: Sequence[str], run: Runner) -> None:
@@ -173,14 +231,16 @@ def _drop_shunt(selectors: Sequence[str], run: Runner) -> None:
         run(["ip", "xfrm", "policy", "delete", *selectors], check=False)
 
 
-def left_over(before: Iterable[State], known: Iterable[str | None], peers: Iterable[str]) -> list[State]:
+def left_over(
+    before: Iterable[tuple[str, str, str]], known: Iterable[str | None], peers: Iterable[str]
+) -> list[tuple[str, str, str]]:
     """Return the kernel's SAs of *before* with *peers* that pluto does not know: the old one's."""
     spis = {int(spi, 16) for spi in known if spi}
     ends = set(peers)
     return [
-        state
-        for state in before
-        if {state.source, state.destination} & ends and int(state.spi, 16) not in spis
+        (source, destination, spi)
+        for source, destination, spi in before
+        if {source, destination} & ends and int(spi, 16) not in spis
     ]
 
 
@@ -362,11 +422,11 @@ def banish(
     # What a pluto that is gone has left in the kernel would still carry traffic.
     for state in read_states(run):
         if state.source in peers or state.destination in peers:
-            _delete_state(state, run)
+            _delete_state(state.source, state.destination, state.spi, run)
             ended |= {state.source, state.destination} & set(peers)
     return ended, present
 
 
-def _delete_state(state: State, run: Runner) -> None:
-    ids = ["src", state.source, "dst", state.destination, "proto", "esp", "spi", state.spi]
+def _delete_state(source: str, destination: str, spi: str, run: Runner) -> None:
+    ids = ["src", source, "dst", destination, "proto", "esp", "spi", spi]
     run(["ip", "xfrm", "state", "delete", *ids], check=False)

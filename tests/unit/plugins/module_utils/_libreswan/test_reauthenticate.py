@@ -92,6 +92,7 @@ def done(host: Host, dialect: Dialect, root: Path) -> core.Outcome:
 
 
 def test_opportunistic_4_hands_over_and_begins_beside_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
     host = Host(sa(1, 2, ENTRY, "10.88.0.12"), sa(3, 4, ENTRY, "10.88.0.12"), status=TEMPLATE)
     # The new pluto begins to count again; what it has was made by it, whatever its number.
     exchanged = host.__call__
@@ -114,6 +115,16 @@ def test_opportunistic_4_hands_over_and_begins_beside_what_is_there(tmp_path: Pa
         "ipsec whack --asynchronous --oppohere 10.88.0.11 --oppothere 10.88.0.12",
     ]
     assert not (tmp_path / core.DROP_IN.lstrip("/")).exists()
+    assert not (tmp_path / core.MEMORY.lstrip("/")).exists()
+
+
+def test_what_has_to_be_made_anew_outlasts_an_interruption(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    host = Host(sa(1, 2, ENTRY, "10.88.0.12"), sa(3, 4, ENTRY, "10.88.0.12"), status=TEMPLATE)
+    core.hand_over(NETWORKS, host, root=tmp_path, wait=host.wait)
+    host.states = ""
+    core.hand_over(NETWORKS, host, root=tmp_path, wait=host.wait)
+    assert done(host, V4, tmp_path).reauthenticated == {"10.88.0.12"}
 
 
 @pytest.mark.parametrize(("dialect", "name"), [(V5, PAIR), (V5, ENTRY), (V4, PAIR)])
@@ -207,13 +218,13 @@ def kernel(spi: str, peer: str) -> State:
 
 
 def test_only_what_the_old_pluto_left_goes_and_only_where_there_is_something_new() -> None:
+    own = "10.88.0.11"
     before = [
-        kernel("0x0000000a", "10.88.0.12"),
-        kernel("0x0000000b", "10.88.0.12"),
-        kernel("0x0000000c", "10.88.0.13"),
+        (own, "10.88.0.12", "0x0000000a"),
+        (own, "10.88.0.12", "0x0000000b"),
+        (own, "10.88.0.13", "0x0000000c"),
     ]
-    left = core.left_over(before, ["0xa", None], ["10.88.0.12"])
-    assert [state.spi for state in left] == ["0x0000000b"]
+    assert core.left_over(before, ["0xa", None], ["10.88.0.12"]) == [before[1]]
 
 
 def test_only_what_was_left_behind_is_retired() -> None:
