@@ -200,8 +200,9 @@ class Secrets:
 
     @property
     def raw(self) -> list[bytes]:
-        """The keys themselves, as they are in DER."""
-        return [key.private_numbers().private_value.to_bytes(48, "big") for key in self.keys]
+        """The keys themselves, as they are in DER: of each, what has no end of line in it, for grep goes by lines."""
+        whole = (key.private_numbers().private_value.to_bytes(48, "big") for key in self.keys)
+        return [max(key.split(b"\n"), key=len) for key in whole]
 
     def on_host(self, host: str) -> set[str]:
         """Return where any of it is on *host*: files, the journal, processes that were looked at."""
