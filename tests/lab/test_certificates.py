@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import re
 import shlex
 import shutil
@@ -185,9 +186,10 @@ class Secrets:
 
     def _sample(self, over: threading.Event) -> None:
         while not over.wait(0.1):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
+            for process in os.listdir("/proc"):
                 with suppress(OSError):
-                    self.seen.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                    line = Path("/proc", process, "cmdline").read_bytes()
+                    self.seen.add(line.replace(b"\0", b" ").decode(errors="replace"))
 
     @property
     def patterns(self) -> list[str]:
