@@ -490,10 +490,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         watch=params["watch"] or "",
         keys=params["keys"],
     )
-    # Pluto 4.x crashes if it reads certificates again while it has an opportunistic SA.
-    crashes = (
-        (dialect or _LIKELY).hands_over and observed.loaded is not None and observed.loaded.opportunistic
-    )
+    crashes = observed.loaded is not None and observed.loaded.crashes_on_reread(dialect or _LIKELY)
     result = _change(run, dialect, observed, wanted.files, check=check, reread=not crashes)
     # 5.x sees within half a minute what else is revoked; a pair of a mesh goes with the member.
     lasting = {renewed.CERTIFICATE, *([renewed.REVOCATION] if crashes else [])}

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import is_endpoint
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import (
@@ -58,10 +59,9 @@ class Loaded:
         """The names of the connections."""
         return frozenset(name for name in self.routed if "#" not in name)
 
-    @property
-    def opportunistic(self) -> bool:
-        """Whether there are entries of groups."""
-        return any("#" in name for name in self.routed)
+    def crashes_on_reread(self, dialect: Dialect) -> bool:
+        """Whether pluto would crash if it read certificates again, so that a new one has to take over: 4.x with groups."""
+        return dialect.hands_over and any("#" in name for name in self.routed)
 
     def targets_of(self, connection: str) -> tuple[str, ...]:
         """Return the targets of *connection*."""

@@ -100,7 +100,7 @@ def reauthenticate(
     before; otherwise none, until a packet asks for one. Raises `IpsecError`.
     """
     memory = _Memory.load(root)
-    if memory is None and dialect.hands_over and look_loaded(run).opportunistic:
+    if memory is None and look_loaded(run).crashes_on_reread(dialect):
         hand_over(networks, run, root=root, wait=wait)
         memory = _Memory.load(root)
     child = parse_states(_said(run, "--showstates"))[1]
