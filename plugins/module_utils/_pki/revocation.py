@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -88,10 +88,8 @@ def revoke(
             ]
         )
     authority.check_passphrase(passphrase)
-    if check:
-        return _revoke(folder, passphrase, members, reason, validity, now, check=True)
-    with folder.locked():
-        return _revoke(folder, passphrase, members, reason, validity, now, check=False)
+    with nullcontext() if check else folder.locked():
+        return _revoke(folder, passphrase, members, reason, validity, now, check=check)
 
 
 def _revoke(
