@@ -21,7 +21,6 @@ import argparse
 import itertools
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -35,18 +34,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/lab"))
 
 import kit  # noqa: E402
-from kit import Lab, Run  # noqa: E402
+from kit import INTERVAL, Lab, Run  # noqa: E402
 
 OLD = ("h1", "h2", "h3", "h4")
 ALL = (*OLD, "h5")
 RELEASES = dict(zip(ALL, itertools.cycle(("bookworm", "trixie")), strict=False))
 CIDRS = {"data": "10.88.0.0/24", "storage": "10.99.0.0/24"}
-INTERVAL = 0.05
 # Streams begin before the event and outlast it: an SA that ends late is lost traffic, too.
 BEFORE, AFTER = 2.0, 8.0
 EXPIRE_SECONDS = 60
-# What a stream sent this short before its end may still be on the way.
-TAIL = int(1 / INTERVAL)
 SSH_IN_CLEAR = ["10.88.0.0/24 tcp 0 22", "10.88.0.0/24 tcp 22 0"]
 START: dict[str, Any] = {
     "ipsec_topology": "mesh",
@@ -150,23 +146,10 @@ def stop(lab: Lab) -> list[Stream]:
     def one(host: str) -> list[Stream]:
         lab.ssh(host, "pkill -INT -x ping; sleep 1")
         names = targets(lab, host)
-        return [read(names[peer], lab.ssh(host, f"cat /tmp/stream-{peer}")) for peer in names]
+        return [Stream(names[peer], *kit.pings(lab.ssh(host, f"cat /tmp/stream-{peer}"))) for peer in names]
 
     with ThreadPoolExecutor() as pool:
         return [stream for streams in pool.map(one, OLD) for stream in streams]
-
-
-def read(name: str, text: str) -> Stream:
-    """Return the stream behind what ping printed."""
-    summary = re.search(r"(\d+) packets transmitted", text)
-    if not summary:
-        raise ValueError(f"{name}: ping said nothing in the end: {text[-300:]}")
-    answered = {int(n) for n in re.findall(r"bytes from \S+ icmp_seq=(\d+) ttl", text)}
-    last = int(summary.group(1))
-    # The summary counts as lost what was on the way when ping was ended.
-    if answered and last - max(answered) < TAIL:
-        last = max(answered)
-    return Stream(name, last, tuple(n for n in range(1, last + 1) if n not in answered))
 
 
 def happen(

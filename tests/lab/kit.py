@@ -334,7 +334,9 @@ class Lab:
         def stop(host: str) -> list[Stream]:
             self.ssh(host, "kill -INT $(cat /tmp/stream-*.pid); sleep 1")
             peers = [peer for peer in members if peer != host]
-            return [_stream(host, p, self.ssh(host, f"cat /tmp/stream-{self.address(p)}")) for p in peers]
+            return [
+                Stream(host, p, *pings(self.ssh(host, f"cat /tmp/stream-{self.address(p)}"))) for p in peers
+            ]
 
         with ThreadPoolExecutor() as pool:
             list(pool.map(start, members))
@@ -503,15 +505,16 @@ def quoted(command: Sequence[str]) -> str:
     return " ".join(shlex.quote(word) for word in command)
 
 
-def _stream(source: str, destination: str, said: str) -> Stream:
+def pings(said: str) -> tuple[int, tuple[int, ...]]:
+    """Return how many packets a ping sent, and the sequence numbers of those that were lost, from what it printed."""
     summary = re.search(r"(\d+) packets transmitted", said)
-    assert summary, f"{source} → {destination}: ping said nothing in the end: {said[-300:]}"
+    assert summary, f"ping said nothing in the end: {said[-300:]}"
     answered = {int(number) for number in re.findall(r"bytes from \S+ icmp_seq=(\d+) ttl", said)}
     sent = int(summary[1])
     # What was on the way when ping was ended is not lost.
     if answered and (sent - max(answered)) * INTERVAL < 1:
         sent = max(answered)
-    return Stream(source, destination, sent, tuple(n for n in range(1, sent + 1) if n not in answered))
+    return sent, tuple(n for n in range(1, sent + 1) if n not in answered)
 
 
 def _harmless(packet: Packet) -> bool:

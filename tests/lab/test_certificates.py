@@ -16,7 +16,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +31,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
-from kit import PASSPHRASE, Lab, Run, Stage, Stream, banner, cut_off, interrupt, kill
+from kit import PASSPHRASE, Lab, Run, Stage, Stream, banner, cut_off, interrupt, kill, short_lived
 
 MEMBERS = ("h1", "h2", "h3", "h4")
 PAIRS = list(itertools.permutations(MEMBERS, 2))
@@ -430,49 +429,9 @@ def test_a_lost_ledger_is_written_again(lab: Lab) -> None:
     assert lab.converge(MEMBERS).changed == 0
 
 
-EXPIRING = """
-- hosts: ipsec
-  gather_facts: false
-  any_errors_fatal: true
-  vars:
-    slice: "{{ lookup('ansible.builtin.file', short ~ '/hosts/' ~ inventory_hostname ~ '.json') | from_json }}"
-    ca: "{{ lookup('ansible.builtin.file', ipsec_ca_dir ~ '/ca.crt') }}"
-  tasks:
-    - underlay.ipsec.nss_request:
-        certificate: "{{ slice.certificate | combine({'validity_days': 1}) }}"
-        ca_certificate: "{{ ca }}"
-        crls: "{{ [lookup('ansible.builtin.file', ipsec_ca_dir ~ '/crl.pem')] if (ipsec_ca_dir ~ '/crl.pem') is exists else [] }}"
-        force: true
-      register: request
-    - underlay.ipsec.ca_sign:
-        dir: "{{ ipsec_ca_dir }}"
-        passphrase: "{{ ipsec_ca_passphrase }}"
-        requests: request
-        plan_dir: "{{ short }}"
-      run_once: true
-    - underlay.ipsec.nss_certificate:
-        nickname: "{{ slice.certificate.nickname }}"
-        certificate: "{{ lookup('ansible.builtin.file', ipsec_ca_dir ~ '/issued/' ~ inventory_hostname ~ '.pem') }}"
-        ca_certificate: "{{ ca }}"
-"""
-
-
 def test_an_expired_cluster_is_repaired_by_one_run(lab: Lab) -> None:
     """Certificates that last less than a minute, signed by what signs the others."""
-    short = lab.folder / "short"
-    shutil.rmtree(short, ignore_errors=True)
-    shutil.copytree(lab.folder / "report/plan", short)
-    for path in (short / "hosts").glob("*.json"):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found["certificate"].update(validity_days=SHORT_SECONDS / 86400, renew_before_days=0)
-        path.write_text(json.dumps(found), encoding="utf-8")
-    playbook = lab.folder / "expiring.yml"
-    playbook.write_text(EXPIRING, encoding="utf-8")
-    command = lab.command("site", MEMBERS, short=str(short))
-    done = subprocess.run(
-        [*command[:-1], playbook], env=lab.environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    short_lived(lab, MEMBERS, SHORT_SECONDS)
     ends = max(certificates_of(lab, host, f"underlay-{host}")[0].not_valid_after_utc for host in MEMBERS)
     time.sleep(max(0, (ends - datetime.now(UTC)).total_seconds()) + 1)
 

@@ -45,11 +45,11 @@ class Signer:
         return x509.load_pem_x509_certificate(Path(self.folder.issued(member)).read_bytes())
 
 
-def request(member: str, number: int | None = None, unit: str | None = None) -> str:
+def request(member: str, number: int | None = None) -> str:
     """Return the request that *member* is entitled to; another key for another number."""
     index = int(member.removeprefix("h"))
     return pki.request(
-        pki.name(member, unit),
+        pki.name(member),
         pki.alternative_names([member], [f"10.88.0.{10 + index}"]),
         pki.key(index if number is None else number),
     )
