@@ -390,9 +390,16 @@ class Stage:
 
 
 def interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Press Ctrl-C."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
+    """Press Ctrl-C until the run ends, as a person does.
+
+    Python drops the KeyboardInterrupt of a signal that arrives while it forks: it is raised in
+    logging's at-fork callback, whose exceptions are ignored. ansible-playbook then goes on.
+    """
+    while process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=3)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
