@@ -33,6 +33,7 @@ sys.path.insert(0, str(COLLECTIONS))
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder  # noqa: E402
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import KEY_TYPES, generate  # noqa: E402
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.lifecycle import Wanted, serve  # noqa: E402
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import (  # noqa: E402
     Entitlement,
     sign,
@@ -140,7 +141,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="underlay-bench-") as text:
             directory = Path(text)
             folder = Folder(str(directory / "ca"))
-            folder.ensure(PASSPHRASE, arguments.key_type, 3650, datetime.now(UTC))
+            serve(folder, Wanted(PASSPHRASE, arguments.key_type), datetime.now(UTC))
             took = core(folder, plans, requests) if name == "core" else task(directory, plans, requests)
         print(f"sign {arguments.hosts} requests ({arguments.key_type}), {name}: {took:.2f} s")
         slowest = max(slowest, took)

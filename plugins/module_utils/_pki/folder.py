@@ -27,16 +27,6 @@ SLOTS = ("ca", "next", "old")
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What came of opening the folder."""
-
-    authority: Authority | None
-    """None only when it would have been created, in check mode."""
-    created: bool
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Slot:
     """A CA in the folder."""
 
@@ -153,27 +143,6 @@ class Folder(Store):
             return False
         return True
 
-    def ensure(
-        self,
-        passphrase: str | None,
-        key_type: str,
-        validity_days: int,
-        now: datetime,
-        *,
-        check: bool = False,
-    ) -> Opened:
-        """Return the CA, creating it if the folder has none. Raises `ProblemsError` and OSError.
-
-        With *check* nothing is written.
-        """
-        authority.check_passphrase(passphrase)
-        if not self.enter(check=check):
-            return Opened(None, True, ())
-        if check:
-            return self.create(passphrase or "", key_type, validity_days, now, check=True)
-        with self.locked():
-            return self.create(passphrase or "", key_type, validity_days, now, check=False)
-
     def open(self, passphrase: str | None, now: datetime) -> Authority:
         """Return the CA, which must exist. Raises `ProblemsError` and OSError."""
         authority.check_passphrase(passphrase)
@@ -191,14 +160,16 @@ class Folder(Store):
 
     def create(
         self, passphrase: str, key_type: str, validity_days: int, now: datetime, *, check: bool
-    ) -> Opened:
-        """Do what `ensure` says, for who holds the lock. Raises `ProblemsError` and OSError."""
+    ) -> bool:
+        """Have a CA that can sign; return whether there was none.
+
+        For who holds the lock; with *check* nothing is written. Raises `ProblemsError` and OSError.
+        """
         has_certificate = self.read("ca.crt") is not None
         has_key = self.read("ca.key") is not None
         if has_certificate and has_key:
-            warnings = self.secure_keys(check=check)
-            found = self.load("ca", passphrase, now)
-            return Opened(found, False, tuple(warnings))
+            self.load("ca", passphrase, now)
+            return False
         if has_certificate:
             raise ProblemsError(
                 [
@@ -225,13 +196,13 @@ class Folder(Store):
         # the key it finds, and a certificate without a key never exists.
         key = self.load_key("ca", passphrase) if has_key else None
         if check:
-            return Opened(None, True, ())
+            return True
         if key is None:
             key = keys.generate(key_type)
             write_atomically(self.key_path, authority.encrypt(key, passphrase))
         made = authority.certify(key, validity_days, now)
         write_atomically(self.certificate_path, made.pem, mode=0o644)
-        return Opened(made, True, ())
+        return True
 
     def secure_keys(self, *, check: bool) -> list[str]:
         """Take the keys from other users' sight; return a warning for each that was not."""

@@ -172,10 +172,9 @@ class _Run:
 
     def _create(self, *, check: bool) -> bool:
         wanted = self.wanted
-        opened = self.folder.create(
+        return self.folder.create(
             wanted.passphrase or "", wanted.key_type, wanted.validity_days, self.now, check=check
         )
-        return opened.created
 
     def _step(self) -> _Step:
         """Return the move to make. Raises `ProblemsError` if it cannot be made."""

@@ -28,6 +28,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import (
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import Authority
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import generate
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.lifecycle import Wanted, serve
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import (
     Entitlement,
     check_request,
@@ -52,9 +53,8 @@ class Host:
         self.is_given = True
         self.metrics_dir = root / "metrics"
         self.folder = Folder(str(root / "ca"))
-        opened = self.folder.ensure(pki.PASSPHRASE, "ecdsa-p384", 3650, pki.NOW)
-        assert opened.authority is not None
-        self.ca_certificate: str | None = opened.authority.pem
+        serve(self.folder, Wanted(pki.PASSPHRASE), pki.NOW)
+        self.ca_certificate: str | None = self.folder.open(pki.PASSPHRASE, pki.NOW).pem
 
     def by_default(self, monkeypatch: pytest.MonkeyPatch) -> Path:
         """Have the modules find the database by themselves; return the path of the note for libreswan."""

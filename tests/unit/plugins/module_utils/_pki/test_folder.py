@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils import _files
@@ -20,17 +21,27 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority impo
     encrypt,
     warnings,
 )
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder, Opened
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.keys import KEY_TYPES, describe
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.lifecycle import Served, Wanted, serve
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+CREATED = ("a CA was created",)
 
-def ensure(folder: Folder, *, passphrase: str | None = pki.PASSPHRASE, check: bool = False) -> Opened:
+
+def ensure(
+    folder: Folder, *, passphrase: str | None = pki.PASSPHRASE, check: bool = False, **wanted: Any
+) -> Served:
     """Open the folder as the action does."""
-    return folder.ensure(passphrase, "ecdsa-p384", 3650, pki.NOW, check=check)
+    return serve(folder, Wanted(passphrase, **wanted), pki.NOW, check=check)
+
+
+def signing(folder: Folder) -> Authority:
+    """Return the CA that is in the folder."""
+    return folder.open(pki.PASSPHRASE, pki.NOW)
 
 
 def contents(folder: Folder) -> dict[str, bytes]:
@@ -53,10 +64,8 @@ def made(folder: Folder) -> Folder:
 
 
 def test_create(folder: Folder) -> None:
-    opened = ensure(folder)
-    assert opened.created
-    assert opened.authority is not None
-    certificate = opened.authority.certificate
+    assert ensure(folder).changes == CREATED
+    certificate = signing(folder).certificate
     extensions = certificate.extensions
     assert extensions.get_extension_for_class(x509.BasicConstraints).value == x509.BasicConstraints(True, 0)
     assert extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
@@ -77,33 +86,35 @@ def test_create(folder: Folder) -> None:
 def test_create_once(made: Folder) -> None:
     before = contents(made)
     again = ensure(made)
-    assert not again.created
+    assert not again.changes
     assert again.warnings == ()
     assert contents(made) == before
 
 
 def test_check_mode(folder: Folder) -> None:
-    assert ensure(folder, check=True) == Opened(None, True, ())
+    foretold = ensure(folder, check=True)
+    assert (foretold.changes, foretold.current) == (CREATED, None)
     assert not Path(folder.path).parent.exists()
     ensure(folder)
     before = contents(folder)
     again = ensure(folder, check=True)
-    assert not again.created
-    assert again.authority is not None
-    assert again.authority.certificate == folder.open(pki.PASSPHRASE, pki.NOW).certificate
+    assert not again.changes
+    assert again.current is not None
+    assert again.current.certificate == signing(folder).certificate
     assert contents(folder) == before
 
 
 @pytest.mark.parametrize("key_type", KEY_TYPES)
 def test_key_types(folder: Folder, key_type: str) -> None:
-    opened = folder.ensure(pki.PASSPHRASE, key_type, 10, pki.NOW)
-    assert opened.authority is not None
-    assert describe(opened.authority.key.public_key()) == key_type
+    ensure(folder, key_type=key_type, validity_days=10)
+    assert describe(signing(folder).key.public_key()) == key_type
 
 
 def test_no_two_have_one_subject(tmp_path: Path) -> None:
-    subjects = {ensure(Folder(str(tmp_path / name))).authority.subject for name in "abc"}  # type: ignore[union-attr]
-    assert len(subjects) == 3
+    folders = [Folder(str(tmp_path / name)) for name in "abc"]
+    for each in folders:
+        ensure(each)
+    assert len({signing(each).subject for each in folders}) == 3
 
 
 def test_killed_between_key_and_certificate(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,10 +132,10 @@ def test_killed_between_key_and_certificate(folder: Folder, monkeypatch: pytest.
     key = Path(folder.key_path).read_bytes()
     with pytest.raises(ProblemsError, match="cannot be decrypted"):
         ensure(folder, passphrase="wrong")
-    assert ensure(folder, check=True).created
-    assert ensure(folder).created
+    assert ensure(folder, check=True).changes == CREATED
+    assert ensure(folder).changes == CREATED
     assert Path(folder.key_path).read_bytes() == key
-    assert not ensure(folder).created
+    assert not ensure(folder).changes
 
 
 def adopt(folder: Folder, authority: Authority, key: str | bytes | None = None) -> None:
@@ -138,10 +149,8 @@ def adopt(folder: Folder, authority: Authority, key: str | bytes | None = None) 
 
 def test_adopt(folder: Folder) -> None:
     adopt(folder, pki.authority())
-    opened = ensure(folder)
-    assert not opened.created
-    assert opened.authority is not None
-    assert opened.authority.fingerprint == pki.authority().fingerprint
+    assert not ensure(folder).changes
+    assert signing(folder).fingerprint == pki.authority().fingerprint
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
@@ -178,7 +187,7 @@ def other_certificate(**changes: object) -> Authority:
 
 def test_adopt_one_without_key_usages(folder: Folder) -> None:
     adopt(folder, other_certificate(ca=True))
-    assert not ensure(folder).created
+    assert not ensure(folder).changes
 
 
 def unencrypted(folder: Folder) -> None:
@@ -323,9 +332,9 @@ def test_another_run_is_waited_for_and_not_for_ever(made: Folder) -> None:
 
 
 def _create(path: str) -> str:
-    opened = ensure(Folder(path))
-    assert opened.authority is not None
-    return f"{opened.created} {opened.authority.fingerprint}"
+    folder = Folder(path)
+    created = ensure(folder).changes == CREATED
+    return f"{created} {signing(folder).fingerprint}"
 
 
 def test_several_runs_at_once_create_one(tmp_path: Path) -> None:
@@ -337,8 +346,8 @@ def test_several_runs_at_once_create_one(tmp_path: Path) -> None:
 
 
 def test_warning_when_the_ca_ends_before_certificates_would(folder: Folder) -> None:
-    opened = folder.ensure(pki.PASSPHRASE, "ecdsa-p256", 100, pki.NOW)
-    assert opened.authority is not None
-    assert warnings(opened.authority.certificate, pki.NOW, 100) == []
-    (warning,) = warnings(opened.authority.certificate, pki.NOW, 101)
+    ensure(folder, validity_days=100)
+    certificate = signing(folder).certificate
+    assert warnings(certificate, pki.NOW, 100) == []
+    (warning,) = warnings(certificate, pki.NOW, 101)
     assert "they end with it" in warning

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki import chain, lifecycle, revocation, signing
-from ansible_collections.underlay.ipsec.plugins.module_utils._pki.authority import Authority
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.folder import Folder
+from ansible_collections.underlay.ipsec.plugins.module_utils._pki.lifecycle import Wanted, serve
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.signing import Entitlement
 from ansible_collections.underlay.ipsec.tests.unit.plugins import pki
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._pki import cas
@@ -30,9 +30,8 @@ class Signer:
 
     def __init__(self, path: Path, validity_days: int = 3650) -> None:
         self.folder = Folder(str(path))
-        opened = self.folder.ensure(pki.PASSPHRASE, "ecdsa-p384", validity_days, pki.NOW)
-        assert opened.authority is not None
-        self.authority: Authority = opened.authority
+        serve(self.folder, Wanted(pki.PASSPHRASE, validity_days=validity_days), pki.NOW)
+        self.authority = self.folder.open(pki.PASSPHRASE, pki.NOW)
         self.now = pki.NOW
 
     def sign(self, requests: Mapping[str, str], **changes: object) -> list[str]:
