@@ -326,6 +326,13 @@ renewed:
       M(underlay.ipsec.reauthenticate).
   returned: with O(stage=prepare) and O(stage=enforce)
   type: bool
+renamed:
+  description:
+    - The addresses of this host, if its certificate has another subject than before and is what an opportunistic group knows it by.
+      Its peers have to forget the former one, see the option O(underlay.ipsec.reauthenticate#module:forget).
+  returned: with O(stage=prepare) and O(stage=enforce)
+  type: list
+  elements: str
 hands_over:
   description: Whether a new pluto has to take over for that, because the running one would crash.
   returned: with O(stage=prepare) and O(stage=enforce)
@@ -515,6 +522,9 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         "unestablished": len(awaited - established),
         "renewed": observed.loaded is not None and not started and stale,
         "hands_over": crashes,
+        "renamed": []
+        if settings.mesh or renewed.IDENTITY not in observed.renewed
+        else [network.address for network in settings.networks],
     }
 
 

@@ -49,8 +49,8 @@ options:
     type: str
   authorities:
     description:
-      - Other CA certificates in PEM, above all the issuers of O(ca_certificate), that the certificate is verified with. They
-        are filed as M(underlay.ipsec.nss_request) does; none is deleted.
+      - The other CA certificates in PEM, as for M(underlay.ipsec.nss_request). What the certificate before was issued by, and is
+        not among them, is deleted once the new one is there.
     type: list
     elements: str
     default: []
@@ -154,25 +154,31 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     nickname, ca_nickname, metrics_dir = params["nickname"], params["ca_nickname"], params["metrics_dir"]
     present = params["state"] == "present"
     certificate: Certificate | None = certificate_from_pem(params["certificate"]) if present else None
-    cas = [certificate_from_pem(text) for text in params["authorities"]]
+    others = [certificate_from_pem(text) for text in params["authorities"]]
+    first = certificate_from_pem(params["ca_certificate"]) if present else None
+    cas = [first, *others] if first else others
     real = CertutilDatabase(host_runner(), params["nss_dir"] or default_directory())
     rotated = False
     with real.opened(create=False) as exists:
         before = MemoryDatabase.of(real) if exists else MemoryDatabase()
         db = MemoryDatabase.of(before) if check or not exists else real
         record = PendingFile(real.directory)
-        if certificate:
+        if certificate and first:
             if check and not exists:
                 # The key would be there once the host had a database.
                 db = MemoryDatabase(keys={certificate.public_key.key_id})
-            first = certificate_from_pem(params["ca_certificate"])
-            authorities.ensure(db, first, cas, ca_nickname, exact=False)
-            cas = [first, *cas]
+            authorities.ensure(db, first, others, ca_nickname, nickname)
             # Libreswan does not use a database elsewhere.
-            own = not params["nss_dir"]
-            if own and not check and member.replaces(before.content(), nickname, certificate):
-                renewed.note(renewed.CERTIFICATE)
+            if not params["nss_dir"] and not check:
+                renewed.note_all(
+                    {
+                        renewed.CERTIFICATE: member.replaces(before.content(), nickname, certificate),
+                        renewed.IDENTITY: member.renames(before.content(), nickname, certificate),
+                        renewed.AUTHORITY: bool(authorities.superfluous(before, first, others, ca_nickname)),
+                    }
+                )
             rotated = member.install(db, nickname, certificate, cas, datetime.now(timezone.utc))
+            authorities.ensure(db, first, others, ca_nickname, nickname)
         else:
             member.uninstall(db, nickname, ca_nickname if params["remove_ca"] else None)
         forgotten = member.forget_request(db, record, certificate, dry=check)

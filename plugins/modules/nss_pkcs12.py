@@ -60,8 +60,8 @@ options:
     required: true
   authorities:
     description:
-      - Other CA certificates in PEM, above all the issuers of O(ca_certificate), that the certificate is verified with. They
-        are filed as M(underlay.ipsec.nss_request) does; none is deleted.
+      - The other CA certificates in PEM, as for M(underlay.ipsec.nss_request). What the certificate before was issued by, and is
+        not among them, is deleted once the new one is there.
     type: list
     elements: str
     default: []
@@ -165,12 +165,18 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         db = MemoryDatabase.of(before) if check else real
         # Also before the CAs, so that a bundle that does not fit changes nothing.
         member.check_fit(before.content(), nickname, certificate, cas, now)
-        authorities.ensure(db, first, others, ca_nickname, exact=False)
+        authorities.ensure(db, first, others, ca_nickname, nickname)
         # Libreswan does not use a database elsewhere.
-        own = not params["nss_dir"]
-        if own and not check and member.replaces(before.content(), nickname, certificate):
-            renewed.note(renewed.CERTIFICATE)
+        if not params["nss_dir"] and not check:
+            renewed.note_all(
+                {
+                    renewed.CERTIFICATE: member.replaces(before.content(), nickname, certificate),
+                    renewed.IDENTITY: member.renames(before.content(), nickname, certificate),
+                    renewed.AUTHORITY: bool(authorities.superfluous(before, first, others, ca_nickname)),
+                }
+            )
         rotated = member.import_bundle(db, nickname, bundle, cas, now)
+        authorities.ensure(db, first, others, ca_nickname, nickname)
         # A request for the certificate that the bundle's takes the place of is of no use any more.
         forgotten = member.forget_request(db, PendingFile(real.directory), dry=check)
         after = MemoryDatabase.of(db)

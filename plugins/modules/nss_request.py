@@ -91,8 +91,9 @@ options:
     description:
       - The other CA certificates in PEM, which are the issuers of O(ca_certificate), those of endpoints, and the next or old CA
         while a rollover is on. Roots are trusted, intermediates are trusted as far as their roots are.
-      - Their nicknames begin with O(ca_nickname) and a plus sign; others with such a nickname are deleted. Where another
-        one becomes O(ca_certificate), the nicknames are swapped, and both stay trusted meanwhile.
+      - Their nicknames begin with O(ca_nickname) and a plus sign; others with such a nickname are deleted, except for the issuers
+        of the certificate that the host has. Where another one becomes O(ca_certificate), the nicknames are swapped, and both
+        stay trusted meanwhile.
     type: list
     elements: str
     default: []
@@ -249,10 +250,12 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         reason: str | None = "there is no CA yet"
         # Libreswan does not use a database elsewhere.
         if first and existed and not check and not params["nss_dir"]:
-            _note(before, first, others, crls, ca_nickname)
+            _note(before, wanted.nickname, first, others, crls, ca_nickname)
         if first:
-            issuers = cas if wanted.source == "external" else [first]
-            authorities.ensure(db, first, others, ca_nickname)
+            # Who signs elsewhere may do so with any CA that was given, but not with another one that is
+            # trusted, such as the former one.
+            issuers = [first, *authorities.issuers(first, others)] if wanted.source == "external" else [first]
+            authorities.ensure(db, first, others, ca_nickname, wanted.nickname)
             authorities.ensure_crls(db, crls, cas, ca_nickname)
             member.repair(db, wanted, issuers, now)
             reason = member.fault(db.content(), wanted.nickname, wanted, issuers, now)
@@ -306,6 +309,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
 
 def _note(
     before: MemoryDatabase,
+    nickname: str,
     first: Certificate,
     others: Sequence[Certificate],
     crls: Sequence[RevocationList],
@@ -313,7 +317,7 @@ def _note(
 ) -> None:
     """Note for libreswan that CAs or revocations are about to change."""
     after, cas = MemoryDatabase.of(before), [first, *others]
-    authorities.ensure(after, first, others, ca_nickname)
+    authorities.ensure(after, first, others, ca_nickname, nickname)
     authorities.ensure_crls(after, crls, cas, ca_nickname)
     was, will = (
         {trusted[:2] for trusted in authorities.trusted(db, cas, ca_nickname)} for db in (before, after)

@@ -252,7 +252,9 @@ certificate:
       description: SHA-256, hexadecimal.
       type: str
 authorities:
-  description: The CAs of the collection in NSS, with the keys of RV(certificate). The one of the members has no plus sign in its nickname.
+  description:
+    - The CAs in NSS, with the keys of RV(certificate). The one whose certificates members are to have is C(underlay-ca), the others
+      of the collection have that and a plus sign in their nicknames, and those that somebody else filed and trusts have any nickname.
   returned: success
   type: list
   elements: dict

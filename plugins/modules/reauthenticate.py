@@ -56,6 +56,12 @@ options:
       - Fails for those that still authenticate after O(timeout).
     type: list
     elements: str
+  forget:
+    description:
+      - The addresses of hosts whose certificates have other subjects than before. All that there is with them is ended, for
+        an opportunistic group accepts no other subject from an address while there is anything. See RV(underlay.ipsec.libreswan#module:renamed).
+    type: list
+    elements: str
   retire:
     description:
       - What other hosts returned as RV(left). Only the security associations on this host are ended that belong to it, and
@@ -107,6 +113,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import r
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import detect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.reauthenticate import (
     banish,
+    forget,
     hand_over,
     reauthenticate,
     retire,
@@ -122,13 +129,14 @@ def argument_spec() -> dict[str, Any]:
         "without": {"type": "list", "elements": "str", "default": []},
         "prepare": {"type": "bool", "default": False},
         "banish": {"type": "list", "elements": "str"},
+        "forget": {"type": "list", "elements": "str"},
         "retire": {"type": "list", "elements": "str"},
     }
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec(), mutually_exclusive=[("banish", "retire")])
+    module = AnsibleModule(argument_spec(), mutually_exclusive=[("banish", "forget", "retire")])
     try:
         module.exit_json(**_run(module.params))
     except IpsecError as error:
@@ -146,19 +154,25 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
         return _result(retired=retire(params["retire"], dialect, run))
     if params["banish"] is not None:
         return _banish(params, networks, run)
+    if params["forget"] is not None:
+        return {**_result(), "changed": bool(forget(params["forget"], run))}
     if params["prepare"]:
         hand_over(networks, run)
         return {**_result(), "changed": True}
     outcome = reauthenticate(networks, dialect, run, params["timeout"], without=params["without"])
     renewed.forget()
-    return {
-        **_result(
-            reauthenticated=outcome.reauthenticated,
-            missing=outcome.missing,
-            left=outcome.left,
-        ),
-        "changed": True,
-    }
+    result = _result(
+        reauthenticated=outcome.reauthenticated,
+        missing=outcome.missing,
+        left=outcome.left,
+    )
+    if outcome.missing:
+        # Whether that is a failure is for the role to say.
+        result["msg"] = (
+            f"no new security association with {', '.join(result['missing'])} within {params['timeout']:g} s: "
+            "journalctl -u ipsec says why, here and there"
+        )
+    return {**result, "changed": True}
 
 
 def _banish(params: dict[str, Any], networks: dict[str, str], run: Runner) -> dict[str, Any]:

@@ -385,6 +385,19 @@ def retire(left: Iterable[str], dialect: Dialect, run: Runner) -> set[str]:
     return {sa.peer for sa in old}
 
 
+def forget(peers: Container[str], run: Runner) -> set[str]:
+    """End all that there is with *peers*, finished or not; return the addresses of those that there was something with.
+
+    In an opportunistic group, pluto (4.10 and 5.2) takes an address for the subject that authenticated there
+    first, and refuses any other ("ID_DER_ASN1_DN … does not match expected"), as long as it has anything
+    with it: an established SA, or a negotiation that got lost, which lasts 200 seconds.
+    """
+    sas = [sa for sa in look_loaded(run).ike_sas if sa.peer in peers]
+    for target in ending(sas):
+        run(["ipsec", "whack", *target], check=False)
+    return {sa.peer for sa in sas}
+
+
 def banish(
     peers: Collection[str],
     networks: Mapping[str, str],

@@ -9,10 +9,13 @@ between does not leave a pluto that goes on with what is gone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 CERTIFICATE = "certificate"
 """The host's own certificate and key are others."""
+IDENTITY = "identity"
+"""That certificate has another subject."""
 AUTHORITY = "authority"
 """Other CAs are trusted."""
 REVOCATION = "revocation"
@@ -27,6 +30,13 @@ def note(kind: str, root: Path = Path("/")) -> None:
     if path.parent.is_dir() and kind not in noted(root):
         with path.open("a", encoding="utf-8") as file:
             file.write(f"{kind}\n")
+
+
+def note_all(kinds: Mapping[str, bool]) -> None:
+    """Add each of *kinds* that is so."""
+    for kind, so in kinds.items():
+        if so:
+            note(kind)
 
 
 def noted(root: Path = Path("/")) -> frozenset[str]:

@@ -9,7 +9,8 @@ while a rollover is on) have that and the beginning of their fingerprint after a
 sign, which no member's nickname has. A rollover swaps the nicknames: entries are
 renamed and nothing is deleted before what takes its place is there, so that no CA
 is without trust for a moment. Each step is one command, and what an interruption
-leaves is put right by the next run.
+leaves is put right by the next run. The issuers of the certificate by which the host
+authenticates stay as long as it has no other, for its peers still have to be like it.
 """
 
 from __future__ import annotations
@@ -27,13 +28,19 @@ _INTERMEDIATE_TRUST = ",,"
 
 
 def ensure(
-    db: Database, first: Certificate, others: Iterable[Certificate], nickname: str, *, exact: bool = True
+    db: Database,
+    first: Certificate,
+    others: Iterable[Certificate],
+    nickname: str,
+    member: str | None = None,
 ) -> None:
     """Have *first* in the database with *nickname* and *others* with nicknames that follow from it.
 
-    One that somebody filed under a nickname of his own stays there. With *exact*, all
-    others with nicknames of ours are deleted. Raises `ProblemsError`.
+    One that somebody filed under a nickname of his own stays there. All others with
+    nicknames of ours are deleted, but for the issuers of the certificate with the
+    nickname *member*. Raises `ProblemsError`.
     """
+    others = list(others)
     wanted = {nickname: first}
     wanted.update((_beside(nickname, other), other) for other in others if other != first)
     _refuse_twins(db, list(wanted.values()), nickname)
@@ -42,18 +49,40 @@ def ensure(
             remove(db, entry.nickname)
     for place, certificate in wanted.items():
         _settle(db, certificate, place, nickname)
-    if exact:
-        for entry in _ours(db, nickname):
-            if entry.nickname not in wanted:
-                remove(db, entry.nickname)
+    for entry in superfluous(db, first, others, nickname, member):
+        remove(db, entry.nickname)
+
+
+def superfluous(
+    db: Database, first: Certificate, others: Iterable[Certificate], nickname: str, member: str | None = None
+) -> list[Entry]:
+    """Return the CAs with nicknames of ours that `ensure` would delete."""
+    ours = _ours(db, nickname)
+    own = db.content().entry(member) if member else None
+    there = [certificate for entry in ours for certificate in entry.certificates]
+    keep = [first, *others, *(issuers(own.certificates[0], there) if own else ())]
+    return [entry for entry in ours if not any(certificate in keep for certificate in entry.certificates)]
+
+
+def issuers(certificate: Certificate, known: Iterable[Certificate]) -> tuple[Certificate, ...]:
+    """Return who issued *certificate*, who issued that, and so on, as far as they are *known*."""
+    found: list[Certificate] = []
+    last, pool = certificate, list(known)
+    while not last.is_root:
+        above = next((each for each in pool if each not in found and last.names_as_issuer(each)), None)
+        if above is None:
+            break
+        found.append(above)
+        last = above
+    return tuple(found)
 
 
 def ensure_crls(
     db: Database, crls: Iterable[RevocationList], authorities: Sequence[Certificate], nickname: str
 ) -> None:
-    """Have exactly *crls* in the database of the CAs that have nicknames of ours. Raises `ProblemsError`.
+    """Have exactly *crls* of *authorities* in the database. Raises `ProblemsError`.
 
-    *nickname* is that of the first CA. A list of *authorities* that somebody filed under
+    *nickname* is that of the first CA. A list of one that somebody filed under
     a nickname of his own is brought up to date and never deleted.
     """
     wanted: dict[str, RevocationList] = {}
@@ -62,7 +91,8 @@ def ensure_crls(
         if place not in wanted or wanted[place].this_update < crl.this_update:
             wanted[place] = crl
     for entry in _ours(db, nickname):
-        if entry.nickname in db.crls() and entry.nickname not in wanted:
+        given = any(certificate in authorities for certificate in entry.certificates)
+        if given and entry.nickname in db.crls() and entry.nickname not in wanted:
             db.delete_crl(entry.nickname)
     for place, crl in wanted.items():
         listed = db.crls().get(place)

@@ -224,6 +224,14 @@ def replaces(content: Content, nickname: str, certificate: Certificate) -> bool:
     return content.entry(nickname) is not None and not _is_only(content.entry(nickname), certificate)
 
 
+def renames(content: Content, nickname: str, certificate: Certificate) -> bool:
+    """Return whether *certificate* would take the place of one with another subject."""
+    entry = content.entry(nickname)
+    return entry is not None and any(
+        old.subject_name != certificate.subject_name for old in entry.certificates
+    )
+
+
 def import_bundle(
     db: Database, nickname: str, bundle: Bundle, issuers: Sequence[Certificate], now: datetime
 ) -> bool:

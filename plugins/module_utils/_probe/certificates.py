@@ -11,6 +11,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Ipse
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
     CertutilDatabase,
     Database,
+    Entry,
     default_directory,
     iso,
 )
@@ -40,11 +41,10 @@ def describe_certificates(database: Database, nickname: str) -> dict[str, Any]:
     """Return what `read_certificates` does; raise `IpsecError` if *database* cannot be read."""
     content, crls = database.content(), database.crls()
     member = content.entry(nickname)
-    # A plus sign is in no member's name.
     authorities = [
         (entry.nickname, entry.certificates[0])
         for entry in content.entries
-        if entry.nickname.partition("+")[0] == _CA_NICKNAME and entry.certificates
+        if entry.certificates and entry is not member and _is_authority(entry, member)
     ]
     return {
         "certificate": _certificate(nickname, member.certificates[0])
@@ -62,6 +62,17 @@ def describe_certificates(database: Database, nickname: str) -> dict[str, Any]:
             if name in crls
         ],
     }
+
+
+def _is_authority(entry: Entry, member: Entry | None) -> bool:
+    """Return whether *entry* is a CA that libreswan goes by: one of ours, or filed by somebody else."""
+    # A plus sign is in no member's name.
+    ours = entry.nickname.partition("+")[0] == _CA_NICKNAME
+    trusted = bool(set(entry.trust.split(",", maxsplit=1)[0]) & set("CT"))
+    issuer = member is not None and any(
+        each.names_as_issuer(entry.certificates[0]) for each in member.certificates
+    )
+    return ours or trusted or issuer
 
 
 def _certificate(nickname: str, certificate: Certificate) -> dict[str, Any]:

@@ -89,12 +89,21 @@ def parse_time(text: str) -> datetime:
 
 
 def certificate_problems(section: Data | None) -> Iterator[dict[str, Any]]:
-    """Yield a problem for each member whose certificate is missing or expired. *section* is the report's."""
+    """Yield a problem for each member whose certificate is missing, expired or not trusted by others.
+
+    *section* is the report's.
+    """
     for name, entry in section["members"].items() if section else ():
         if entry is None:
             cause, message = "certificate_missing", "it has no certificate in libreswan's NSS database"
         elif entry["state"] == EXPIRED:
             cause, message = "certificate_expired", f"its certificate expired on {_day(entry['not_after'])}"
+        elif section and (refusing := _refusing(name, entry["issuer"], section)):
+            cause = "certificate_untrusted"
+            message = (
+                f"its certificate is of {entry['issuer']}, which {_some(refusing)} "
+                f"{'does' if len(refusing) == 1 else 'do'} not trust: their next negotiation will fail"
+            )
         else:
             continue
         yield {
@@ -105,6 +114,21 @@ def certificate_problems(section: Data | None) -> Iterator[dict[str, Any]]:
             "message": message,
             "remedy": remedy(cause),
         }
+
+
+def _refusing(member: str, issuer: str, section: Data) -> list[str]:
+    """Return who lacks the CA that issued the certificate of *member*. SAs that are there live on."""
+    trusting = {
+        name
+        for authority in section["authorities"]
+        if attributes(authority["subject"]) == attributes(issuer)
+        for name in authority["members"]
+    }
+    return [
+        name
+        for name, entry in section["members"].items()
+        if entry and name not in trusting and name != member
+    ]
 
 
 def certificate_warnings(section: Data | None, *, strict: bool) -> Iterator[str]:

@@ -29,6 +29,7 @@ _REMEDIES = {
     "certificate_missing": "Run site.yml for the member",
     "certificate_expired": "Run site.yml for the member, which renews it; if certificates come in bundles"
     " (ipsec_pkcs12), give it a new one first",
+    "certificate_untrusted": "Run site.yml for all members, which gives each a certificate of the present CA",
     "certificate_former": "Run rotate.yml again; if it stays, with the receiver in ipsec_rotate",
     "proposal": "The ends have different ipsec_ike or ipsec_esp: run site.yml for both",
     "selectors": "The ends disagree about what is private: run site.yml for both",

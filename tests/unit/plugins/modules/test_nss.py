@@ -769,6 +769,27 @@ def test_a_request_that_waits_for_a_signature_elsewhere_survives_other_runs(host
     host.assert_tidy()
 
 
+@pytest.mark.parametrize("rollover", [True, False])
+def test_another_ca_signs_elsewhere(host: Host, rollover: bool) -> None:
+    """A certificate of the former CA serves no more, and is trusted until there is one of the present CA."""
+    former = host.authority()
+    host.certificate(signed_elsewhere(host, host.request(source="external")["csr"], pki.name("corporate")))
+    host.folder = Folder(f"{host.folder.path}-2")
+    serve(host.folder, Wanted(pki.PASSPHRASE), pki.NOW)
+    host.ca_certificate = host.authority().pem
+    both = [former.pem] if rollover else []
+    answer = host.request(source="external", authorities=both)
+    assert answer["reason"] == "issued by another CA"
+    assert host.content().nickname_of(pki.as_host_sees(former))
+    done = host.certificate(signed_elsewhere(host, answer["csr"], pki.name("corporate")), authorities=both)
+    assert done["rotated"]
+    if rollover:
+        assert host.content().nickname_of(pki.as_host_sees(former))
+        host.request(source="external")
+    host.assert_tidy()
+    assert host.request(source="external")["changed"] is False
+
+
 @pytest.mark.parametrize("commands", range(6))
 def test_killed_while_one_with_the_same_subject_is_installed(
     host: Host, monkeypatch: pytest.MonkeyPatch, commands: int
@@ -850,13 +871,15 @@ def test_libreswan_gets_a_note_of_what_it_may_hold_in_memory(
     assert renewed.noted() == {renewed.AUTHORITY, renewed.REVOCATION}
     renewed.forget()
     certificate = host.sign(host.request(force=True, authorities=[other], crls=[crl]))
-    host.certificate(certificate, check=True)
+    host.certificate(certificate, check=True, authorities=[other])
     assert not note.exists()
-    host.certificate(certificate)
+    host.certificate(certificate, authorities=[other])
     assert renewed.noted() == {renewed.CERTIFICATE}
+    host.certificate(certificate)
+    assert renewed.noted() == {renewed.CERTIFICATE, renewed.AUTHORITY}
     renewed.forget()
     host.bundle(p12(tmp_path / "h1.p12", host.authority()))
-    assert renewed.noted() == {renewed.CERTIFICATE}
+    assert renewed.noted() == {renewed.CERTIFICATE, renewed.IDENTITY}
 
 
 def test_no_note_of_a_database_that_is_not_libreswans(

@@ -13,7 +13,12 @@ import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import reauthenticate as core
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, ending, parse
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import (
+    IkeSa,
+    Loaded,
+    ending,
+    parse,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import State
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed
 
@@ -301,6 +306,17 @@ def banished(
 ) -> tuple[set[str], set[str]]:
     monkeypatch.setattr(core, "read_states", lambda _run: list(left))
     return core.banish(peers, NETWORKS, host, 30, wait=host.wait, now=host.now)
+
+
+def test_all_there_is_with_a_host_of_another_name_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what has not authenticated, because pluto takes it for the host of before as long as that lasts."""
+    host = Host("", "")
+    known = IkeSa(7, ENTRY, "10.88.0.12", peer_id="CN=h2")
+    lost = IkeSa(9, ENTRY, "10.88.0.12", established=False)
+    other = IkeSa(8, ENTRY, "10.88.0.13", peer_id="CN=h3")
+    monkeypatch.setattr(core, "look_loaded", lambda _run: Loaded(ike_sas=(known, lost, other)))
+    assert core.forget(["10.88.0.12", "10.88.0.14"], host) == {"10.88.0.12"}
+    assert host.seen == ["ipsec whack --deleteid --name CN=h2", "ipsec whack --deletestate 9"]
 
 
 @pytest.mark.parametrize("accepts", [0, 1, 4])

@@ -196,11 +196,18 @@ def test_a_swap_is_never_without_trust_and_ends_after_any_interruption(
     assert summary(db) == {name: (trust, [each]) for name, (trust, each) in wanted.items()}
 
 
-def test_what_is_not_given_stays_where_only_some_are_known(db: Database) -> None:
-    fill(db, OVERLAP)
-    before = summary(db)
-    authorities.ensure(db, A, [], FIRST, exact=False)
-    assert summary(db) == before
+def test_what_issued_the_certificate_in_use_stays(db: Database) -> None:
+    """With its issuers, and no other; it goes when another certificate is there."""
+    leaf = pki.leaf(issuer=pki.intermediate())
+    fill(
+        db, {FIRST: (",,", INTER), beside(ROOT): ("CT,,", ROOT), beside(C): ("CT,,", C), "leaf": (",,", leaf)}
+    )
+    authorities.ensure(db, A, [], FIRST, "leaf")
+    kept = {FIRST: ("CT,,", [A]), beside(INTER): (",,", [INTER]), beside(ROOT): ("CT,,", [ROOT])}
+    assert summary(db) == {**kept, "leaf": (",,", [leaf])}
+    db.delete_certificate("leaf")
+    authorities.ensure(db, A, [], FIRST, "leaf")
+    assert summary(db) == {FIRST: ("CT,,", [A])}
 
 
 @pytest.mark.parametrize(
@@ -247,6 +254,14 @@ def test_a_revocation_list_follows_its_ca_and_goes_with_it(db: Database) -> None
     authorities.ensure(db, B, [A], FIRST)
     assert db.crls() == {FIRST: ListedCrl.of(OF_B)}
     assert authorities.trusted(db, [A, B], FIRST) != before
+
+
+def test_a_revocation_list_stays_with_a_ca_that_is_still_needed(db: Database) -> None:
+    fill(db, {**OVERLAP, "leaf": (",,", pki.leaf(issuer=pki.authority(1)))})
+    authorities.ensure_crls(db, [NEW, OF_B], [A, B], FIRST)
+    authorities.ensure(db, A, [], FIRST, "leaf")
+    authorities.ensure_crls(db, [NEW], [A], FIRST)
+    assert db.crls() == {FIRST: ListedCrl.of(NEW), beside(B): ListedCrl.of(OF_B)}
 
 
 def test_a_revocation_list_of_somebody_else_s_ca_stays(db: Database) -> None:

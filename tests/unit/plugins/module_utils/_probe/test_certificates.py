@@ -35,6 +35,7 @@ def database() -> MemoryDatabase:
             Entry("underlay-ca+0123456789abcdef", "CT,,", (old,)),
             Entry("underlay-ca-host", "u,u,u", (pki.leaf(pki.name("other")),)),
             Entry("somebody", "CT,,", (old,)),
+            Entry("nobody", ",,", (pki.as_host_sees(pki.authority(2)),)),
             Entry("underlay-h1", "u,u,u", (pki.leaf(),)),
         ],
         lists={ca.subject_name: ListedCrl(pki.NOW - pki.DAY, pki.NOW + 9 * pki.DAY, 2)},
@@ -57,6 +58,7 @@ def test_describe() -> None:
     assert [entry["nickname"] for entry in found["authorities"]] == [
         "underlay-ca",
         "underlay-ca+0123456789abcdef",
+        "somebody",
     ]
     assert found["crls"] == [
         {

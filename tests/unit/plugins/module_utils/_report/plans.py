@@ -95,7 +95,7 @@ def result(*pairs: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "libreswan": "5.2",
         "service": {"active": True, "enabled": True},
         "certificate": certificate(),
-        "authorities": [],
+        "authorities": [ca()],
         "crls": [],
         "authenticated": [],
         **changes,

@@ -72,6 +72,25 @@ def test_problems() -> None:
     assert {problem["cause"] for problem in problems} <= causes()
 
 
+def test_a_certificate_that_others_do_not_trust() -> None:
+    """The SAs that are there live on. What a member without a certificate trusts is of no interest."""
+    old, new = ca(), ca(subject="CN=new, O=underlay.ipsec", fingerprint="new")
+    found = section(
+        h1=result(certificate=certificate(issuer="O=underlay.ipsec, CN=new"), authorities=[new]),
+        h2=result(certificate=certificate(), authorities=[old, new]),
+        h3=result(certificate=certificate(), authorities=[old]),
+        h4=result(certificate=None, authorities=[]),
+    )
+    problems = {problem["from"]: problem for problem in certificate_problems(found)}
+    assert problems.pop("h4")["cause"] == "certificate_missing"
+    assert [*problems] == ["h1", "h2", "h3"]
+    assert problems["h1"]["message"] == (
+        "its certificate is of O=underlay.ipsec, CN=new, which h3 does not trust: their next negotiation will fail"
+    )
+    assert "which h1 does not trust" in problems["h2"]["message"]
+    assert {problem["cause"] for problem in problems.values()} == {"certificate_untrusted"} <= causes()
+
+
 @pytest.mark.parametrize(
     ("source", "what"),
     [("ca", "which renews it"), ("external", "which renews it"), ("pkcs12", "with a new bundle")],
