@@ -447,6 +447,17 @@ def test_an_expired_cluster_is_repaired_by_one_run(lab: Lab) -> None:
     check_nss(lab)
 
 
+def test_a_certificate_that_a_peer_does_not_trust_is_seen(lab: Lab) -> None:
+    """Traffic goes on, by the SA that there is."""
+    lab.ssh("h2", f"certutil -D -d {NSS} -n underlay-ca")
+    run = lab.play("verify", MEMBERS)
+    assert run.rc != 0
+    assert re.search(r"its certificate is of O=underlay\.ipsec, CN=\S.*, which h2 does not trust", run.output)
+    lab.converge(MEMBERS)
+    check_encrypted(lab)
+    check_nss(lab)
+
+
 class Elsewhere:
     """Somebody who has a CA, and nothing to do with this collection."""
 
@@ -463,11 +474,6 @@ class Elsewhere:
         )
         self.path = folder / "ca.pem"
         self.path.write_bytes(self.authority.public_bytes(serialization.Encoding.PEM))
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """Variables that make it the CA of a cluster; in a folder of its own, because site.yml changes none."""
-        return {"ipsec_ca_certificate": str(self.path), "ipsec_ca_dir": str(self.folder / "ca")}
 
     def _certificate(self, subject: x509.Name, key: Any) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
@@ -499,9 +505,12 @@ class Elsewhere:
 
     @property
     def external(self) -> dict[str, Any]:
-        """Variables of site.yml for it."""
-        how = {"ipsec_certificate_source": "external", "ipsec_signing_dir": str(self.signing)}
-        return {**how, **self.variables}
+        """Variables with which it signs the certificates of a cluster."""
+        return {
+            "ipsec_certificate_source": "external",
+            "ipsec_signing_dir": str(self.signing),
+            "ipsec_ca_certificate": str(self.path),
+        }
 
     def answer_all(self) -> None:
         """Sign whatever there is."""
@@ -526,7 +535,8 @@ def elsewhere(lab: Lab) -> Elsewhere:
 
 
 def test_certificates_signed_elsewhere(lab: Lab, elsewhere: Elsewhere, secrets: Secrets) -> None:
-    signing, how = elsewhere.signing, elsewhere.external
+    """In a folder of its own: in one that has a CA, site.yml does not change to another."""
+    signing, how = elsewhere.signing, {**elsewhere.external, "ipsec_ca_dir": str(elsewhere.folder / "ca")}
     with secrets.watch(), lab.traffic(MEMBERS) as streams:
         run = lab.play("site", MEMBERS, **how)
     assert run.rc != 0
@@ -544,20 +554,29 @@ def test_certificates_signed_elsewhere(lab: Lab, elsewhere: Elsewhere, secrets: 
     said = f"h2: {signing}/h2.crt is the certificate for the request of h1, and came back for h2"
     assert said in run.output, run.output
     check_streams(streams)
+    # Nobody depends on what is in NSS beside it: the certificates are those of before, and so is their CA.
+    lab.ssh("h2", "systemctl restart ipsec")
+    lab.converge(MEMBERS)
+    check_encrypted(lab)
 
 
-def test_certificates_signed_elsewhere_are_taken_over(lab: Lab, elsewhere: Elsewhere) -> None:
-    """On hosts that have nothing: site.yml does not change from one CA to another."""
-    assert lab.play("remove", MEMBERS).rc == 0
-    how = elsewhere.external
-    assert lab.play("site", MEMBERS, **how).rc != 0
-    elsewhere.answer_all()
-    since = now_on(lab)
-    lab.converge(MEMBERS, **how)
+def test_a_ca_elsewhere_takes_over(lab: Lab, elsewhere: Elsewhere) -> None:
+    """Nobody parts with the CA of before while there is no certificate of the next one."""
+    how = {**elsewhere.external, "ipsec_rotate_ca": True, "ipsec_rotate_serial": 4}
+    with lab.traffic(MEMBERS) as streams:
+        run = lab.play("rotate", MEMBERS, **how)
+        assert run.rc != 0
+        assert "4 certificates are not there yet" in run.output, run.output
+        check_encrypted(lab)
+        elsewhere.answer_all()
+        since = now_on(lab)
+        run = lab.play("rotate", MEMBERS, **how)
+    assert run.rc == 0, run.output
     check_encrypted(lab)
     check_nss(lab, own_ca=False)
     check_issuer(lab, since)
-    assert lab.converge(MEMBERS, **how).changed == 0
+    assert lab.converge(MEMBERS, **elsewhere.external).changed == 0
+    check_streams(streams)
 
 
 def check_issuer(lab: Lab, since: str) -> None:
@@ -569,7 +588,10 @@ def check_issuer(lab: Lab, since: str) -> None:
 
 
 def test_bundles(lab: Lab, elsewhere: Elsewhere, secrets: Secrets) -> None:
-    """A bundle for each host, of which nothing stays on the host but what is in NSS."""
+    """A bundle for each host, of which nothing stays on the host but what is in NSS.
+
+    The subjects are others than before, and hosts are known by them.
+    """
     password_file = elsewhere.folder / "password"
     password_file.write_text(f"{BUNDLE_PASSWORD}\n", encoding="utf-8")
     variables: dict[str, dict[str, str]] = {}
@@ -582,9 +604,9 @@ def test_bundles(lab: Lab, elsewhere: Elsewhere, secrets: Secrets) -> None:
             else {"ipsec_pkcs12_password_file": str(password_file)}
         )
         variables[host] = {"ipsec_pkcs12": str(path), **password}
-    how = {"ipsec_certificate_source": "pkcs12", **elsewhere.variables}
+    how = {**elsewhere.external, "ipsec_certificate_source": "pkcs12"}
     since = now_on(lab)
-    with secrets.watch():
+    with secrets.watch(), lab.traffic(MEMBERS) as streams:
         lab.converge(MEMBERS, "-vvv", host_variables=variables, **how)
     check_encrypted(lab)
     check_nss(lab, own_ca=False)
@@ -593,6 +615,7 @@ def test_bundles(lab: Lab, elsewhere: Elsewhere, secrets: Secrets) -> None:
         [leaf] = certificates_of(lab, host, f"underlay-{host}")
         assert leaf.subject.rfc4514_string() == f"CN={host} of somebody else"
     assert lab.converge(MEMBERS, host_variables=variables, **how).changed == 0
+    check_streams(streams)
 
 
 def test_nothing_secret_is_anywhere(lab: Lab, elsewhere: Elsewhere, secrets: Secrets) -> None:
