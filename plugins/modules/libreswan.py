@@ -328,11 +328,10 @@ renewed:
   type: bool
 renamed:
   description:
-    - The addresses of this host, if its certificate has another subject than before and is what an opportunistic group knows it by.
-      Its peers have to forget the former one, see the option O(underlay.ipsec.reauthenticate#module:forget).
+    - The addresses of this host → the subject of its certificate, if it had another one before and that is what an opportunistic group
+      knows it by. Its peers have to forget the former one, see the option O(underlay.ipsec.reauthenticate#module:forget).
   returned: with O(stage=prepare) and O(stage=enforce)
-  type: list
-  elements: str
+  type: dict
 hands_over:
   description: Whether a new pluto has to take over for that, because the running one would crash.
   returned: with O(stage=prepare) and O(stage=enforce)
@@ -375,6 +374,11 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import (
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect, detect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.stage import desired
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
+    CertutilDatabase,
+    default_directory,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.names import distinguished_name
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner, host_runner
 
 # Only to predict in check mode what a host without libreswan would get.
@@ -522,10 +526,17 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         "unestablished": len(awaited - established),
         "renewed": observed.loaded is not None and not started and stale,
         "hands_over": crashes,
-        "renamed": []
-        if settings.mesh or renewed.IDENTITY not in observed.renewed
-        else [network.address for network in settings.networks],
+        "renamed": _renamed(settings, run) if renewed.IDENTITY in observed.renewed else {},
     }
+
+
+def _renamed(settings: render.Settings, run: Runner) -> dict[str, str]:
+    """Return own address → subject, as far as hosts know each other by that."""
+    entry = CertutilDatabase(run, default_directory()).content().entry(settings.certificate or "")
+    if settings.mesh or not entry:
+        return {}
+    subject = distinguished_name(entry.certificates[0].subject_name)
+    return {network.address: subject for network in settings.networks}
 
 
 def _change(

@@ -58,10 +58,10 @@ options:
     elements: str
   forget:
     description:
-      - The addresses of hosts whose certificates have other subjects than before. All that there is with them is ended, for
-        an opportunistic group accepts no other subject from an address while there is anything. See RV(underlay.ipsec.libreswan#module:renamed).
-    type: list
-    elements: str
+      - Hosts whose certificates have other subjects than before, address → subject. All that there is with whoever had another one
+        there is ended, for an opportunistic group accepts no other while there is anything. See
+        RV(underlay.ipsec.libreswan#module:renamed).
+    type: dict
   retire:
     description:
       - What other hosts returned as RV(left). Only the security associations on this host are ended that belong to it, and
@@ -129,7 +129,7 @@ def argument_spec() -> dict[str, Any]:
         "without": {"type": "list", "elements": "str", "default": []},
         "prepare": {"type": "bool", "default": False},
         "banish": {"type": "list", "elements": "str"},
-        "forget": {"type": "list", "elements": "str"},
+        "forget": {"type": "dict"},
         "retire": {"type": "list", "elements": "str"},
     }
 

@@ -30,11 +30,12 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.apply im
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.difference import SERVICE
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import Loaded, ending
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, ending
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import (
     parse_shunts,
     parse_states,
 )
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.names import attributes
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import read_states
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
@@ -385,14 +386,20 @@ def retire(left: Iterable[str], dialect: Dialect, run: Runner) -> set[str]:
     return {sa.peer for sa in old}
 
 
-def forget(peers: Container[str], run: Runner) -> set[str]:
-    """End all that there is with *peers*, finished or not; return the addresses of those that there was something with.
+def forget(subjects: Mapping[str, str], run: Runner) -> set[str]:
+    """End all that there is with whoever had other *subjects* (address → present one); return their addresses.
 
     In an opportunistic group, pluto (4.10 and 5.2) takes an address for the subject that authenticated there
     first, and refuses any other ("ID_DER_ASN1_DN … does not match expected"), as long as it has anything
-    with it: an established SA, or a negotiation that got lost, which lasts 200 seconds.
+    with it: an established SA, or a negotiation that got lost, which lasts 200 seconds. What is new
+    stays: a negotiation that is cut off has pluto drop all packets to that peer for half a minute.
     """
-    sas = [sa for sa in look_loaded(run).ike_sas if sa.peer in peers]
+
+    def former(sa: IkeSa) -> bool:
+        present = subjects.get(sa.peer)
+        return None not in (present, sa.peer_id) and attributes(str(sa.peer_id)) != attributes(str(present))
+
+    sas = [sa for sa in look_loaded(run).ike_sas if former(sa)]
     for target in ending(sas):
         run(["ipsec", "whack", *target], check=False)
     return {sa.peer for sa in sas}

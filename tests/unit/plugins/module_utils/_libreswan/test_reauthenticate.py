@@ -308,15 +308,19 @@ def banished(
     return core.banish(peers, NETWORKS, host, 30, wait=host.wait, now=host.now)
 
 
-def test_all_there_is_with_a_host_of_another_name_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_there_is_with_who_had_another_name_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also what has not authenticated, because pluto takes it for the host of before as long as that lasts."""
     host = Host("", "")
-    known = IkeSa(7, ENTRY, "10.88.0.12", peer_id="CN=h2")
-    lost = IkeSa(9, ENTRY, "10.88.0.12", established=False)
-    other = IkeSa(8, ENTRY, "10.88.0.13", peer_id="CN=h3")
-    monkeypatch.setattr(core, "look_loaded", lambda _run: Loaded(ike_sas=(known, lost, other)))
-    assert core.forget(["10.88.0.12", "10.88.0.14"], host) == {"10.88.0.12"}
-    assert host.seen == ["ipsec whack --deleteid --name CN=h2", "ipsec whack --deletestate 9"]
+    sas = (
+        IkeSa(4, ENTRY, "10.88.0.12", peer_id="O=x, CN=h2"),
+        IkeSa(5, ENTRY, "10.88.0.12", peer_id="O=x, CN=h2", established=False),
+        IkeSa(6, ENTRY, "10.88.0.12", established=False),
+        IkeSa(7, ENTRY, "10.88.0.12", peer_id="O=y, CN=h2"),
+        IkeSa(8, ENTRY, "10.88.0.13", peer_id="O=x, CN=h3"),
+    )
+    monkeypatch.setattr(core, "look_loaded", lambda _run: Loaded(ike_sas=sas))
+    assert core.forget({"10.88.0.12": "CN=h2,O=y", "10.88.0.14": "CN=h4,O=y"}, host) == {"10.88.0.12"}
+    assert host.seen == ["ipsec whack --deleteid --name O=x, CN=h2"]
 
 
 @pytest.mark.parametrize("accepts", [0, 1, 4])
