@@ -168,13 +168,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         authorities.ensure(db, first, others, ca_nickname, nickname)
         # Libreswan does not use a database elsewhere.
         if not params["nss_dir"] and not check:
-            renewed.note_all(
-                {
-                    renewed.CERTIFICATE: member.replaces(before.content(), nickname, certificate),
-                    renewed.IDENTITY: member.renames(before.content(), nickname, certificate),
-                    renewed.AUTHORITY: bool(authorities.superfluous(before, first, others, ca_nickname)),
-                }
-            )
+            renewed.note_import(before, nickname, certificate, first, others, ca_nickname)
         rotated = member.import_bundle(db, nickname, bundle, cas, now)
         authorities.ensure(db, first, others, ca_nickname, nickname)
         # A request for the certificate that the bundle's takes the place of is of no use any more.

@@ -152,6 +152,14 @@ def authenticated(lab: Lab, host: str, since: str) -> list[tuple[str, str, str]]
     )
 
 
+def check_issuer(lab: Lab, since: str, name: str) -> None:
+    """Check that everybody has authenticated everybody by a certificate of the CA with *name*."""
+    for host, peers in on_all(lambda host: authenticated(lab, host, since)).items():
+        last = {peer: issuer for peer, _subject, issuer in peers}
+        assert len(last) == len(MEMBERS) - 1, host
+        assert all(name in issuer for issuer in last.values()), (host, last)
+
+
 def shown(lab: Lab) -> dict[tuple[str, str], str]:
     """Return (observer, peer) → the subject of the certificate that the peer showed, by the last report."""
     return {(pair["from"], pair["to"]): pair["certificate"] for pair in lab.report["pairs"]}
@@ -319,10 +327,7 @@ def test_rollover_of_the_ca_is_resumed(lab: Lab) -> None:
     assert all(found == authorities["h1"] != before for found in authorities.values())
     [new] = authorities["h1"]
     name = new.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-    for host, peers in on_all(lambda host: authenticated(lab, host, since)).items():
-        last = {peer: issuer for peer, _subject, issuer in peers}
-        assert len(last) == len(MEMBERS) - 1, host
-        assert all(str(name) in issuer for issuer in last.values()), (host, last)
+    check_issuer(lab, since, str(name))
     left = {path.name for path in (lab.folder / "ca").iterdir()}
     assert not {"old.crt", "old.key", "next.crt", "next.key"} & left
     assert lab.converge(MEMBERS).changed == 0
@@ -575,17 +580,9 @@ def test_a_ca_elsewhere_takes_over(lab: Lab, elsewhere: Elsewhere) -> None:
     assert run.rc == 0, run.output
     check_encrypted(lab)
     check_nss(lab, own_ca=False)
-    check_issuer(lab, since)
+    check_issuer(lab, since, "somebody else")
     assert lab.converge(MEMBERS, **elsewhere.external).changed == 0
     check_streams(streams)
-
-
-def check_issuer(lab: Lab, since: str) -> None:
-    """Check that everybody has authenticated everybody by a certificate of somebody else's CA."""
-    for host, peers in on_all(lambda host: authenticated(lab, host, since)).items():
-        last = {peer: issuer for peer, _subject, issuer in peers}
-        assert len(last) == len(MEMBERS) - 1, host
-        assert all("somebody else" in issuer for issuer in last.values()), (host, last)
 
 
 def test_bundles(lab: Lab, elsewhere: Elsewhere, secrets: Secrets) -> None:
@@ -611,7 +608,7 @@ def test_bundles(lab: Lab, elsewhere: Elsewhere, secrets: Secrets) -> None:
         lab.converge(MEMBERS, "-vvv", host_variables=variables, **how)
     check_encrypted(lab)
     check_nss(lab, own_ca=False)
-    check_issuer(lab, since)
+    check_issuer(lab, since, "somebody else")
     for host in MEMBERS:
         [leaf] = certificates_of(lab, host, f"underlay-{host}")
         assert leaf.subject.rfc4514_string() == f"CN={host} of somebody else"

@@ -30,7 +30,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.apply im
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.difference import SERVICE
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded, ending
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import Loaded, ending
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import (
     parse_shunts,
     parse_states,
@@ -394,12 +394,13 @@ def forget(subjects: Mapping[str, str], run: Runner) -> set[str]:
     with it: an established SA, or a negotiation that got lost, which lasts 200 seconds. What is new
     stays: a negotiation that is cut off has pluto drop all packets to that peer for half a minute.
     """
-
-    def former(sa: IkeSa) -> bool:
-        present = subjects.get(sa.peer)
-        return None not in (present, sa.peer_id) and attributes(str(sa.peer_id)) != attributes(str(present))
-
-    sas = [sa for sa in look_loaded(run).ike_sas if former(sa)]
+    sas = [
+        sa
+        for sa in look_loaded(run).ike_sas
+        if sa.peer in subjects
+        and sa.peer_id is not None
+        and attributes(sa.peer_id) != attributes(subjects[sa.peer])
+    ]
     for target in ending(sas):
         run(["ipsec", "whack", *target], check=False)
     return {sa.peer for sa in sas}

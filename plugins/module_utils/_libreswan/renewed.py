@@ -9,8 +9,12 @@ between does not leave a pluto that goes on with what is gone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss import authorities, member
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import Database
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.x509 import Certificate
 
 CERTIFICATE = "certificate"
 """The host's own certificate and key are others."""
@@ -32,10 +36,25 @@ def note(kind: str, root: Path = Path("/")) -> None:
             file.write(f"{kind}\n")
 
 
-def note_all(kinds: Mapping[str, bool]) -> None:
-    """Add each of *kinds* that is so."""
-    for kind, so in kinds.items():
-        if so:
+def note_import(
+    before: Database,
+    nickname: str,
+    certificate: Certificate,
+    first: Certificate,
+    others: Sequence[Certificate],
+    ca_nickname: str,
+) -> None:
+    """Add what the import of *certificate* changes of *before*, with the CAs *first* and *others*.
+
+    *nickname* is the certificate's, *ca_nickname* that of *first*.
+    """
+    kinds = {
+        CERTIFICATE: member.replaces(before.content(), nickname, certificate),
+        IDENTITY: member.renames(before.content(), nickname, certificate),
+        AUTHORITY: bool(authorities.superfluous(before, first, others, ca_nickname)),
+    }
+    for kind, changes in kinds.items():
+        if changes:
             note(kind)
 
 

@@ -30,7 +30,7 @@ _INTERMEDIATE_TRUST = ",,"
 def ensure(
     db: Database,
     first: Certificate,
-    others: Iterable[Certificate],
+    others: Sequence[Certificate],
     nickname: str,
     member: str | None = None,
 ) -> None:
@@ -40,7 +40,6 @@ def ensure(
     nicknames of ours are deleted, but for the issuers of the certificate with the
     nickname *member*. Raises `ProblemsError`.
     """
-    others = list(others)
     wanted = {nickname: first}
     wanted.update((_beside(nickname, other), other) for other in others if other != first)
     _refuse_twins(db, list(wanted.values()), nickname)
@@ -54,7 +53,7 @@ def ensure(
 
 
 def superfluous(
-    db: Database, first: Certificate, others: Iterable[Certificate], nickname: str, member: str | None = None
+    db: Database, first: Certificate, others: Sequence[Certificate], nickname: str, member: str | None = None
 ) -> list[Entry]:
     """Return the CAs with nicknames of ours that `ensure` would delete."""
     ours = _ours(db, nickname)
@@ -118,6 +117,11 @@ def nicknames(db: Database, authorities: Iterable[Certificate], nickname: str) -
     return (nickname, *sorted(found - {nickname}))
 
 
+def is_ours(nickname: str, first: str) -> bool:
+    """Return whether *nickname* is that of a CA of ours, the *first* or another: no member's has a plus sign."""
+    return nickname == first or nickname.startswith(f"{first}+")
+
+
 def trusted(
     db: Database, authorities: Iterable[Certificate], nickname: str
 ) -> frozenset[tuple[str, str, ListedCrl | None]]:
@@ -136,12 +140,8 @@ def _beside(nickname: str, certificate: Certificate) -> str:
     return f"{nickname}+{certificate.fingerprint[:16]}"
 
 
-def _is_ours(nickname: str, first: str) -> bool:
-    return nickname == first or nickname.startswith(f"{first}+")
-
-
 def _ours(db: Database, nickname: str) -> list[Entry]:
-    return [entry for entry in db.content().entries if _is_ours(entry.nickname, nickname)]
+    return [entry for entry in db.content().entries if is_ours(entry.nickname, nickname)]
 
 
 def _refuse_twins(db: Database, wanted: Sequence[Certificate], nickname: str) -> None:
@@ -156,7 +156,7 @@ def _refuse_twins(db: Database, wanted: Sequence[Certificate], nickname: str) ->
                 )
             )
     for entry in db.content().entries:
-        if not _is_ours(entry.nickname, nickname) and _is_in_the_way(entry, wanted):
+        if not is_ours(entry.nickname, nickname) and _is_in_the_way(entry, wanted):
             problems.append(
                 Problem(
                     f"the NSS database has another certificate with the subject of a CA, as {entry.nickname}",
@@ -179,7 +179,7 @@ def _is_in_the_way(entry: Entry, wanted: Sequence[Certificate]) -> bool:
 def _settle(db: Database, certificate: Certificate, place: str, nickname: str) -> None:
     """Have *certificate* at *place*, or where somebody else filed it, with the right trust."""
     found = db.content().nickname_of(certificate)
-    if found != place and (found is None or _is_ours(found, nickname)):
+    if found != place and (found is None or is_ours(found, nickname)):
         _vacate(db, place, nickname)
         if found is None:
             db.add(place, certificate, _trust(certificate))
@@ -196,11 +196,10 @@ def _settle(db: Database, certificate: Certificate, place: str, nickname: str) -
                 )
             ]
         )
-    flags = set(entry.trust.split(",", maxsplit=1)[0])
     if certificate.is_root:
-        wrong = not {"C", "T"} <= flags  # more trust than that is no fault
+        wrong = not entry.flags >= {"C", "T"}  # more trust than that is no fault
     else:
-        wrong = bool(flags & set("CTP")) and _is_ours(found, nickname)
+        wrong = bool(entry.flags & set("CTP")) and is_ours(found, nickname)
     if wrong:
         db.set_trust(found, _trust(certificate))
 

@@ -67,6 +67,11 @@ class Entry:
     trust: str
     certificates: tuple[Certificate, ...]
 
+    @property
+    def flags(self) -> frozenset[str]:
+        """The trust flags that libreswan goes by: those for TLS, the first of the three kinds."""
+        return frozenset(self.trust.partition(",")[0])
+
 
 @dataclass(frozen=True)
 class Content:

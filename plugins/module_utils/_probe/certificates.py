@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
+from ansible_collections.underlay.ipsec.plugins.module_utils._nss.authorities import is_ours
 from ansible_collections.underlay.ipsec.plugins.module_utils._nss.database import (
     CertutilDatabase,
     Database,
@@ -66,13 +67,10 @@ def describe_certificates(database: Database, nickname: str) -> dict[str, Any]:
 
 def _is_authority(entry: Entry, member: Entry | None) -> bool:
     """Return whether *entry* is a CA that libreswan goes by: one of ours, or filed by somebody else."""
-    # A plus sign is in no member's name.
-    ours = entry.nickname.partition("+")[0] == _CA_NICKNAME
-    trusted = bool(set(entry.trust.split(",", maxsplit=1)[0]) & set("CT"))
     issuer = member is not None and any(
         each.names_as_issuer(entry.certificates[0]) for each in member.certificates
     )
-    return ours or trusted or issuer
+    return is_ours(entry.nickname, _CA_NICKNAME) or bool(entry.flags & set("CT")) or issuer
 
 
 def _certificate(nickname: str, certificate: Certificate) -> dict[str, Any]:

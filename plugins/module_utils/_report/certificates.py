@@ -93,12 +93,14 @@ def certificate_problems(section: Data | None) -> Iterator[dict[str, Any]]:
 
     *section* is the report's.
     """
-    for name, entry in section["members"].items() if section else ():
+    if section is None:
+        return
+    for name, entry in section["members"].items():
         if entry is None:
             cause, message = "certificate_missing", "it has no certificate in libreswan's NSS database"
         elif entry["state"] == EXPIRED:
             cause, message = "certificate_expired", f"its certificate expired on {_day(entry['not_after'])}"
-        elif section and (refusing := _refusing(name, entry["issuer"], section)):
+        elif refusing := _refusing(name, entry["issuer"], section):
             cause = "certificate_untrusted"
             message = (
                 f"its certificate is of {entry['issuer']}, which {_some(refusing)} "
