@@ -211,7 +211,7 @@ def _take_up(
     missing = begin(associations, run, clock, 0)
     # A bare shunt is a note of pluto's, and the kernel's policy for it ends with that note.
     for source, destination in memory.shunts:
-        _drop_shunt(["src", source, "dst", destination, "dir", "out"], run)
+        drop_shunt(["src", source, "dst", destination, "dir", "out"], run)
     clock.wait(_DRAIN_SECONDS)
     known = {
         spi
@@ -225,10 +225,11 @@ def _take_up(
     return missing, {spi for source, _destination, spi in old if source in peers}
 
 
-def _drop_shunt(selectors: Sequence[str], run: Runner) -> None:
+def drop_shunt(selectors: Sequence[str], run: Runner) -> None:
     """Delete a policy of the old pluto that drops or passes; one that a new SA has taken over stays."""
     policy = run(["ip", "xfrm", "policy", "get", *selectors], check=False).stdout
-    if policy and "tmpl" not in policy:
+    # One that drops has a template, too, which is never asked for.
+    if policy and ("action block" in policy or "tmpl" not in policy):
         run(["ip", "xfrm", "policy", "delete", *selectors], check=False)
 
 

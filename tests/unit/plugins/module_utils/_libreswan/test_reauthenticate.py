@@ -232,6 +232,31 @@ def test_only_what_the_old_pluto_left_goes_and_only_where_there_is_something_new
     assert core.left_over(before, ["0xa", None], ["10.88.0.12"]) == [before[1]]
 
 
+_POLICY = "src 10.88.0.11/32 dst 10.88.0.13/32 \n\tdir out {}\n"
+_TEMPLATE = "\ttmpl src 0.0.0.0 dst 0.0.0.0\n\t\tproto esp reqid {} mode transport\n"
+
+
+@pytest.mark.parametrize(
+    ("policy", "goes"),
+    [
+        pytest.param(_POLICY.format("action block priority 0") + _TEMPLATE.format(0), True, id="drops"),
+        pytest.param(_POLICY.format("priority 2088959"), True, id="passes"),
+        pytest.param(_POLICY.format("priority 2801856") + _TEMPLATE.format(16413), False, id="of an SA"),
+        pytest.param("", False, id="none"),
+    ],
+)
+def test_what_the_old_pluto_dropped_or_let_pass_ends(policy: str, goes: bool) -> None:
+    """Nobody else knows of it: it would stay for ever."""
+    seen = []
+
+    def run(argv: Sequence[str], **_options: object) -> Completed:
+        seen.append(argv[3])
+        return Completed(tuple(argv), 0, policy, "")
+
+    core.drop_shunt(["src", "10.88.0.11/32", "dst", "10.88.0.13/32", "dir", "out"], run)
+    assert seen == (["get", "delete"] if goes else ["get"])
+
+
 def test_only_what_was_left_behind_is_retired() -> None:
     states = (
         sa(1, 2, ENTRY, "10.88.0.12", newest=False, spi="a1")
