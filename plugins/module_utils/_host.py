@@ -14,12 +14,14 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, IpsecError
+from ansible_collections.underlay.ipsec.plugins.module_utils._firewall.detect import firewalls
+from ansible_collections.underlay.ipsec.plugins.module_utils._mtu.links import read_links
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
 PACKAGE = "libreswan"
@@ -138,16 +140,30 @@ def ssh_client(environment: Mapping[str, str], root: Path, pid: int) -> str | No
 
     sudo drops the variables of the ssh session, so that the parents of process *pid* are asked too.
     """
-    found = parse_ssh_client(environment)
-    while found is None and pid > 1:
+    return next(filter(None, map(parse_ssh_client, _environments(environment, root, pid))), None)
+
+
+def ssh_connection(environment: Mapping[str, str], root: Path, pid: int) -> list[str]:
+    """Return the remote address and port and the local ones of the ssh session; nothing if it is none."""
+    for variables in _environments(environment, root, pid):
+        fields = variables.get("SSH_CONNECTION", "").split()
+        if len(fields) == 4 and parse_ssh_client(variables):
+            plain = (field.partition("%")[0].removeprefix("::ffff:") for field in fields)
+            return list(plain)
+    return []
+
+
+def _environments(environment: Mapping[str, str], root: Path, pid: int) -> Iterator[Mapping[str, str]]:
+    """Yield *environment*, and those of the process *pid* and its parents."""
+    yield environment
+    while pid > 1:
         try:
             block = (root / "proc" / str(pid) / "environ").read_bytes().decode(errors="replace")
             stat = (root / "proc" / str(pid) / "stat").read_text(errors="replace")
         except OSError:
-            return None
-        found = parse_ssh_client(dict(item.partition("=")[::2] for item in block.split("\0")))
+            return
+        yield dict(item.partition("=")[::2] for item in block.split("\0"))
         pid = int(stat.rpartition(")")[2].split()[1])
-    return found
 
 
 def kernel_has(module: str, symbol: str, release: str, root: Path) -> bool | None:
@@ -261,5 +277,8 @@ def inspect_host(
         "esp6": kernel_has("esp6", "esp6_rcv_cb", release, root),
         "python": platform.python_version(),
         "hostname": os.uname().nodename,
+        "firewall": firewalls(run),
+        "links": read_links(run),
+        "mtu_applied": (root / "etc/underlay-ipsec/mtu.json").exists(),
         "boot_id": (root / "proc/sys/kernel/random/boot_id").read_text().strip(),
     }

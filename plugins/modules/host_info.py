@@ -118,6 +118,29 @@ esp6:
   returned: success
   type: bool
   sample: true
+firewall:
+  description:
+    - C(active) are the firewalls in use, C(usable) those that would work, of C(firewalld), C(nftables) and C(iptables).
+    - In use is firewalld if it runs; of the others those whose service is active and, if there is none, those with rules
+      for what comes in. The collection's own rules do not count.
+  returned: success
+  type: dict
+  sample: {active: [firewalld], usable: [nftables, iptables]}
+links:
+  description:
+    - The host's interfaces with their C(name), C(mtu) in bytes and C(kind), null if it is hardware.
+    - C(lower) is the interface on which one depends, C(local) and C(remote) are the ends of a tunnel and C(family) is theirs,
+      each null if there is none. C(up) is whether it is in use.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - {name: eth1, mtu: 1500, kind: null, lower: null, local: null, remote: null, family: null, up: true}
+mtu_applied:
+  description: Whether M(underlay.ipsec.mtu) has changed anything on the host.
+  returned: success
+  type: bool
+  sample: false
 python:
   description: The release of Python that the module ran on.
   returned: success

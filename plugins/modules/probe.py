@@ -112,6 +112,22 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+links:
+  description: This host's interfaces, as RV(underlay.ipsec.host_info#module:links) has them.
+  returned: success
+  type: list
+  elements: dict
+ways:
+  description: How this host sends to each network on which it has a peer, by the network's name.
+  returned: success
+  type: dict
+  contains:
+    interface:
+      description: The interface that it sends by.
+      type: str
+    mtu:
+      description: The MTU of the route; null if the route has none of its own.
+      type: int
 stage:
   description: The option O(stage).
   returned: success
@@ -304,17 +320,24 @@ service:
   description: Whether the service is C(active) and C(enabled).
   returned: success
   type: dict
+fail_closed:
+  description: Whether the firewall has the rules that drop clear text, as they were loaded; null if none were.
+  returned: success
+  type: bool
 """
 
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
+from ansible_collections.underlay.ipsec.plugins.module_utils._firewall.manage import in_force
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import detect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoints import endpoint_from
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import pair_name
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import read_traffic
+from ansible_collections.underlay.ipsec.plugins.module_utils._mtu.links import read_links, read_ways
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import read_accounts
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.authenticated import read_authenticated
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.certificates import read_certificates
@@ -419,6 +442,9 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
         "authenticated": read_authenticated(run, peers, named) if nickname else [],
         "libreswan": f"{dialect.major}.{dialect.minor}" if dialect else None,
         "service": service,
+        "links": read_links(run),
+        "ways": read_ways(run, {t.network: (t.route.source, t.route.destination) for t in peers}),
+        "fail_closed": in_force(run, Path("/")),
     }
 
 

@@ -9,6 +9,8 @@ here=$(dirname "$0")
 # A list of its own for what conflicts with another list.
 chroot "$root" apt-get clean
 for list in "$here"/packages-offline*.txt; do
+    # This flavour has libreswan, which conflicts with strongSwan.
+    [ "$flavour ${list##*/}" = "qemu packages-offline-strongswan.txt" ] && continue
     grep -v '^#' "$list" |
         xargs chroot "$root" apt-get install -qq --download-only --no-install-recommends
 done
@@ -61,4 +63,6 @@ RESUME=none
 CONF
     printf '%s\n' virtio_pci virtio_blk virtio_net ext4 >"$root/etc/initramfs-tools/modules"
     chroot "$root" update-initramfs -u -k all
+    # What is installed to save time is not in use: that is for a play, or for a host's operator.
+    chroot "$root" systemctl disable --quiet firewalld.service ipsec.service nftables.service
 fi

@@ -63,7 +63,7 @@ class Network:
     """The exceptions within the network, the cluster-wide ones included."""
     encapsulation: str = "auto"
     mtu: int | None = None
-    """In bytes; None leaves it to the host."""
+    """The largest packet that it carries, in bytes; None is the smallest MTU of the members' interfaces."""
     mode: str | None = None
     """None for this and the next two: the cluster's."""
     ike: str | None = None
@@ -92,6 +92,12 @@ class Settings:
     exempt_controller: bool
     certificate_source: str = "ca"
     crl_strict: bool = False
+    firewall: str = "none"
+    firewall_chain: str = "INPUT"
+    fail_closed: bool = False
+    mtu: str = "advise"
+    mtu_overlays: tuple[str, ...] = ()
+    mss_clamp: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,12 @@ class HostFacts:
     """Ids → fingerprint of its pre-shared keys; None if it was not asked."""
     openshift_ipsec: bool = False
     """Whether OpenShift 4 keeps certificates of its own in the NSS database."""
+    firewalls_active: tuple[str, ...] = ()
+    """Those in use."""
+    firewalls_usable: tuple[str, ...] = ()
+    """Those that would work, of nftables and iptables."""
+    links: tuple[Mapping[str, Any], ...] = ()
+    """The host's interfaces, see `_mtu.links.read_links`."""
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any]) -> HostFacts:
@@ -163,6 +175,9 @@ class HostFacts:
             connections=info.get("connections"),
             keys=info.get("keys"),
             openshift_ipsec=info.get("openshift_ipsec", False),
+            firewalls_active=tuple(info.get("firewall", {}).get("active", ())),
+            firewalls_usable=tuple(info.get("firewall", {}).get("usable", ())),
+            links=tuple(info.get("links", ())),
         )
 
 

@@ -89,7 +89,7 @@ def _encryption(name: str, esp: bool, faults: list[str]) -> str | None:
     return _ENCRYPTION[bare]
 
 
-def _parts(text: str) -> list[str]:
+def parts(text: str) -> list[str]:
     # A key length may be set off by the same dash that separates the parts.
     return re.sub(r"-(\d{3})(?=[-;+]|$)", r"_\1", text).replace(";", "-").split("-")
 
@@ -99,7 +99,7 @@ def _check(part: str, kind: str, known: frozenset[str], faults: list[str]) -> No
 
 
 def _alternative(text: str, esp: bool, faults: list[str]) -> None:
-    head, *rest = _parts(text)
+    head, *rest = parts(text)
     kinds = {kind for kind in (_encryption(name, esp, faults) for name in head.split("+")) if kind}
     if len(kinds) > 1:
         faults.append(f"{text!r} mixes algorithms that need a separate integrity check with some that do not")
@@ -126,6 +126,6 @@ def proposal_faults(text: str, *, esp: bool) -> list[str]:
             _alternative(alternative, esp, faults)
         else:
             faults.append("there is an empty alternative")
-    if esp and len({len(_parts(alternative)) > 2 for alternative in alternatives}) > 1:
+    if esp and len({len(parts(alternative)) > 2 for alternative in alternatives}) > 1:
         faults.append("either all alternatives name a Diffie-Hellman group, or none does")
     return faults

@@ -45,7 +45,7 @@ _PASSPHRASE_MINIMUM = 8
 _PSK_SECRET_MINIMUM = 32
 _LONGEST_VALIDITY_DAYS = 36500
 
-_NOT_YET = frozenset({"ipsec_vips", "ipsec_firewall", "ipsec_fail_closed"})
+_NOT_YET = frozenset({"ipsec_vips"})
 _NOT_YET_VALUES: Mapping[str, str] = {"ipsec_state": "absent"}
 
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -54,6 +54,9 @@ _NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}")
 _RESERVED_NETWORK_NAME = "endpoint"
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LONGEST_COMMON_NAME = 64
+
+# Longer names are none for iptables.
+_CHAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,27}")
 
 _PROTOCOLS = ("tcp", "udp", "sctp", "icmp", "ipv6-icmp")
 _SMALLEST_MTU = {4: 576, 6: 1280}
@@ -386,9 +389,39 @@ def _check_cluster_values(values: Mapping[str, Any], hosts: Sequence[Host], prob
             "Set it to 1 to 3600 seconds",
             variable="ipsec_verify_timeout",
         )
+    _check_firewall(values, problems)
     _check_secrets(values, hosts, problems)
     if values["ipsec_auth"] == "certificate":
         check_source(values, hosts, problems)
+
+
+def _check_firewall(values: Mapping[str, Any], problems: Problems) -> None:
+    chain = values["ipsec_firewall_chain"]
+    if chain is not None and not _CHAIN.fullmatch(chain):
+        problems.add(
+            f"{chain!r} cannot be the name of a chain",
+            "Name a chain of the table filter of iptables, for example OS_FIREWALL_ALLOW",
+            variable="ipsec_firewall_chain",
+        )
+    for name in ("ipsec_fail_closed", "ipsec_mss_clamp"):
+        if values[name] and values["ipsec_firewall"] == "none":
+            problems.add(
+                "it is for the firewall to do, and ipsec_firewall is none",
+                f"Set ipsec_firewall to auto, or {name} to false",
+                variable=name,
+            )
+    if values["ipsec_fail_closed"] and values["ipsec_enforcement"] in ("clear", "private-or-clear"):
+        problems.add(
+            f"ipsec_enforcement is {values['ipsec_enforcement']!r}, which lets clear text through",
+            "Set ipsec_enforcement to private, or ipsec_fail_closed to false",
+            variable="ipsec_fail_closed",
+        )
+
+
+def _fails_closed(values: Mapping[str, Any]) -> bool:
+    if values["ipsec_fail_closed"] is not None:
+        return bool(values["ipsec_fail_closed"])
+    return bool(values["ipsec_enforcement"] == "private" and values["ipsec_firewall"] != "none")
 
 
 def _check_secrets(values: Mapping[str, Any], hosts: Sequence[Host], problems: Problems) -> None:
@@ -468,6 +501,12 @@ def read_cluster(hosts: Sequence[Host], group: str, specs: Mapping[str, Spec], p
             exempt_controller=values["ipsec_exempt_controller"],
             certificate_source=values["ipsec_certificate_source"],
             crl_strict=values["ipsec_crl_strict"],
+            firewall=values["ipsec_firewall"],
+            firewall_chain=values["ipsec_firewall_chain"],
+            fail_closed=_fails_closed(values),
+            mtu=values["ipsec_mtu"],
+            mtu_overlays=tuple(values["ipsec_mtu_overlays"]),
+            mss_clamp=values["ipsec_mss_clamp"],
         )
     return Cluster(
         settings,

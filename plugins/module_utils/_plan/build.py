@@ -63,7 +63,20 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._plan.exceptions im
     member_warnings,
     policies,
 )
+from ansible_collections.underlay.ipsec.plugins.module_utils._plan.firewall import (
+    check_controller,
+    choose_backend,
+    closed_traffic,
+    open_to,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.limit import limit_problem
+from ansible_collections.underlay.ipsec.plugins.module_utils._plan.mtu import (
+    clamp,
+    effective_mtus,
+    interfaces_of,
+    mtu_problems,
+    slice_mtu,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.nat import check_nat
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.preflight import preflight
 
@@ -108,12 +121,14 @@ def _document(
     networks: Sequence[Network],
     members: Mapping[str, Member],
     endpoints: Sequence[Endpoint],
+    mtus: Mapping[str, int | None],
     warnings: Sequence[str],
 ) -> dict[str, Any]:
-    state = {
+    state: dict[str, Any] = {
         "version": VERSION,
         "group": settings.group,
         "enforcement": settings.enforcement,
+        "fail_closed": settings.fail_closed,
         "topology": settings.topology,
         "auth": settings.auth,
         "networks": [_network_document(network, list(members.values()), settings) for network in networks],
@@ -135,7 +150,9 @@ def _document(
         else None,
     }
     digest = hashlib.sha256(json.dumps(state, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    return {**state, "digest": digest, "warnings": list(warnings)}
+    # What the networks carry was seen on the hosts that were reached.
+    seen = [{**network, "mtu": mtus[network["name"]]} for network in state["networks"]]
+    return {**state, "networks": seen, "digest": digest, "warnings": list(warnings)}
 
 
 def _slice(
@@ -204,6 +221,34 @@ def _slice(
             "networks": on_networks,
             "endpoints": endpoints_of(member.name, endpoints),
         },
+    }
+
+
+def _firewall(
+    backend: str,
+    settings: Settings,
+    networks: Sequence[Network],
+    members: Mapping[str, Member],
+    host: Host,
+    endpoints: Sequence[Endpoint],
+    libreswan: Mapping[str, Any],
+    clamps: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return the slice's part for the firewall of *host*."""
+    own = members[host.name]
+    cidrs = [network.cidr for network in networks if network.name in own.addresses]
+    addresses = host.facts.addresses if host.facts else ()
+    closed = settings.fail_closed and backend != "none"
+    return {
+        "backend": backend,
+        "chain": settings.firewall_chain,
+        "fail_closed": closed,
+        "open": [] if settings.enforcement == "clear" else open_to(cidrs, members.values(), endpoints, own),
+        "closed": closed_traffic(libreswan["networks"], libreswan["endpoints"], settings.topology)
+        if closed
+        else [],
+        "interfaces": sorted({a.interface for a in addresses if a.address in own.addresses.values()}),
+        "clamp": list(clamps) if backend != "none" else [],
     }
 
 
@@ -349,6 +394,11 @@ def make_plan(
                 warnings=warnings,
             )
     settings = cluster.settings
+    firewalls = {
+        host.name: choose_backend(host.name, host.facts, settings, problems, warnings)
+        for host in hosts
+        if host.facts is not None and settings is not None
+    }
     if settings is not None and settings.exempt_controller:
         _check_controller(hosts, networks or (), problems)
     time = now or datetime.now(timezone.utc)
@@ -373,18 +423,75 @@ def make_plan(
     if settings.exempt_controller:
         warnings += controller_warnings(hosts, members)
     taken = frozenset(address for member in members.values() for address in member.addresses.values())
-    plan = Plan(
-        _document(settings, networks, members, endpoints, warnings),
-        {
-            host.name: _slice(
+    interfaces = {
+        host.name: interfaces_of(host.facts.addresses, members[host.name].addresses)
+        for host in hosts
+        if host.facts is not None
+    }
+    nat_networks = frozenset(name for given in nat.values() for name in given)
+    mtus = _mtus(hosts, settings, networks, members, interfaces, nat_networks, problems, warnings)
+    slices = {}
+    for host in hosts:
+        if host.facts is not None:
+            slices[host.name] = made = _slice(
                 settings, networks, members[host.name], host, taken, endpoints, bundles.get(host.name)
             )
-            for host in hosts
-            if host.facts is not None
-        },
-    )
+            on_networks, own, links = made["libreswan"]["networks"], interfaces[host.name], host.facts.links
+            made["mtu"] = slice_mtu(
+                settings.mtu, settings.mtu_overlays, on_networks, mtus, own, links, nat_networks
+            )
+            clamps = clamp(on_networks, mtus, own, links, nat_networks)
+            made["firewall"] = firewall = _firewall(
+                firewalls[host.name],
+                settings,
+                networks,
+                members,
+                host,
+                endpoints,
+                made["libreswan"],
+                clamps if settings.mss_clamp else (),
+            )
+            check_controller(host.name, host.facts, firewall["closed"], members.values(), problems)
+    if problems:
+        raise ProblemsError(problems)
+    plan = Plan(_document(settings, networks, members, endpoints, mtus, warnings), slices)
     _check_limit(plan, hosts, play_hosts, cluster.psk_secret)
     return plan
+
+
+def _mtus(
+    hosts: Sequence[Host],
+    settings: Settings,
+    networks: Sequence[Network],
+    members: Mapping[str, Member],
+    interfaces: Mapping[str, Mapping[str, str]],
+    nat: frozenset[str],
+    problems: Problems,
+    warnings: list[str],
+) -> dict[str, int | None]:
+    """Return what each network carries, and find problems with that."""
+    documents = [_network_document(network, list(members.values()), settings) for network in networks]
+    links = {host.name: host.facts.links for host in hosts if host.facts is not None}
+    mtus = effective_mtus(documents, links, interfaces)
+    found, warned = mtu_problems(
+        method=settings.mtu,
+        overlays=settings.mtu_overlays,
+        clamp=settings.mss_clamp,
+        networks=documents,
+        mtus=mtus,
+        members={
+            name: {
+                "links": links[name],
+                "interfaces": interfaces[name],
+                "addresses": members[name].addresses,
+            }
+            for name in links
+        },
+        nat=nat,
+    )
+    problems += found
+    warnings += warned
+    return mtus
 
 
 def _bundles(

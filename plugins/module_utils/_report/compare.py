@@ -27,10 +27,12 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._report.expectation
     members_of,
     natural,
 )
+from ansible_collections.underlay.ipsec.plugins.module_utils._report.mtu import mtu_warnings
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.remedy import remedy
 
 FORMAT_VERSION = 1
 NOT_OBSERVED = "not observed"
+BEFORE_ENFORCING = "prepare"
 AFTER_RENEWAL = "rotate"
 """The stage by which SAs are to be authenticated by what is present; otherwise they outlive a certificate."""
 STATUSES = ("encrypted", "clear", "blocked", "unreachable", NOT_OBSERVED)
@@ -65,6 +67,8 @@ def compare(
     problems = [problem for pair in pairs for problem in _pair_problem(pair)]
     problems += _member_problems(plan, scope)
     problems += _unplanned_exceptions(scope, exceptions)
+    if stage != BEFORE_ENFORCING:
+        problems += _open_members(plan, scope, pairs)
     section = certificates(plan, scope.results, now)
     problems += certificate_problems(section)
     if stage == AFTER_RENEWAL:
@@ -102,6 +106,7 @@ def compare(
             *_warnings(scope, pairs, observed),
             *certificate_warnings(section, strict=strict),
             *_silent(endpoints),
+            *mtu_warnings(plan, scope.results),
         ],
     }
 
@@ -235,6 +240,30 @@ def _unplanned_exceptions(scope: Scope, exceptions: Mapping[str, Iterable[str]])
                     }
                 )
     return problems
+
+
+def _open_members(plan: Data, scope: Scope, pairs: Iterable[Data]) -> list[dict[str, Any]]:
+    """Return a problem for each member whose firewall would let clear text through if IPsec did not hold it back."""
+    if not plan["fail_closed"]:
+        return []
+    wanted = {pair["from"] for pair in pairs if pair["expected"] == "encrypted"}
+    return [
+        {
+            "cause": "fail_open",
+            "from": name,
+            "to": None,
+            "network": None,
+            "message": "its firewall does not fail closed: "
+            + (
+                "the rules for it are not there"
+                if seen is None
+                else "its rules are not those that were loaded"
+            ),
+            "remedy": remedy("fail_open"),
+        }
+        for name in natural(wanted & scope.results.keys())
+        if "pairs" in scope.results[name] and (seen := scope.results[name]["fail_closed"]) is not True
+    ]
 
 
 def _member(plan: Data, scope: Scope, name: str, now: datetime) -> dict[str, Any]:

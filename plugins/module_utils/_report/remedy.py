@@ -34,7 +34,9 @@ _REMEDIES = {
     "proposal": "The ends have different ipsec_ike or ipsec_esp: run site.yml for both",
     "selectors": "The ends disagree about what is private: run site.yml for both",
     "crossed": "Verify again in a minute: libreswan sorts it out by itself",
-    "firewall": "The sender's own firewall refuses to send to the receiver: allow it",
+    "firewall": "If `ip xfrm policy` on the sender has nothing for the receiver, `systemctl restart ipsec` there puts it back,"
+    " and its firewall drops clear text until then (ipsec_fail_closed); else allow it in that firewall",
+    "fail_open": "Run site.yml for the member; `ipsec_fail_closed: false` if that is not wanted",
     "no_route": "Check that the receiver is up and that the sender has a route to its address",
     "unobserved": "Make the member reachable for Ansible, with root's rights, and verify again",
     "exception": "Run site.yml for the member; if it stays, another program made it: see `ip xfrm policy`",

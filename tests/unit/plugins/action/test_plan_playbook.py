@@ -52,6 +52,7 @@ def host_info(number: int) -> dict[str, Any]:
         "libreswan": {"installed": "4.10", "candidate": None, "package": "libreswan"},
         "esp": True,
         "esp6": True,
+        "firewall": {"active": [], "usable": ["nftables"]},
         "setup": {},
     }
 

@@ -105,20 +105,58 @@ def test_ssh_client(environment: dict[str, str], expected: str | None) -> None:
     assert _host.parse_ssh_client(environment) == expected
 
 
-def test_ssh_client_behind_sudo(tmp_path: Path) -> None:
+def processes(root: Path) -> None:
+    """Write down a session of ssh, in which sudo runs a program."""
     for pid, parent, name, environment in (
         (40, 30, "python3", ""),
         (30, 20, "sudo (x) y", "PATH=/bin\0"),
         (20, 10, "sh", "HOME=/home/me\0SSH_CONNECTION=10.77.0.1 51234 10.77.0.11 22\0"),
     ):
-        process = tmp_path / "proc" / str(pid)
+        process = root / "proc" / str(pid)
         process.mkdir(parents=True)
         (process / "environ").write_text(environment)
         (process / "stat").write_text(f"{pid} ({name}) S {parent} {pid} 0\n")
+
+
+def test_ssh_client_behind_sudo(tmp_path: Path) -> None:
+    processes(tmp_path)
     assert _host.ssh_client({}, tmp_path, 40) == "10.77.0.1"
     assert _host.ssh_client({"SSH_CLIENT": "10.77.0.2 1 22"}, tmp_path, 40) == "10.77.0.2"
     assert _host.ssh_client({}, tmp_path, 10) is None
     assert _host.ssh_client({}, tmp_path, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, []),
+        ({"SSH_CONNECTION": "10.77.0.1 51234 10.77.0.11 22"}, ["10.77.0.1", "51234", "10.77.0.11", "22"]),
+        ({"SSH_CONNECTION": "fd88::1 51234 fd88::11 22"}, ["fd88::1", "51234", "fd88::11", "22"]),
+        (
+            {"SSH_CONNECTION": "::ffff:10.77.0.1 51234 ::ffff:10.77.0.11 22"},
+            ["10.77.0.1", "51234", "10.77.0.11", "22"],
+        ),
+        (
+            {"SSH_CONNECTION": "fe80::1%eth0 51234 fe80::2%eth0 22"},
+            ["fe80::1", "51234", "fe80::2", "22"],
+        ),
+        ({"SSH_CLIENT": "10.77.0.1 51234 22"}, []),
+        ({"SSH_CONNECTION": "10.77.0.1 51234 22"}, []),
+        ({"SSH_CONNECTION": "UNKNOWN 65535 UNKNOWN 65535"}, []),
+    ],
+)
+def test_ssh_connection(environment: dict[str, str], expected: list[str], tmp_path: Path) -> None:
+    assert _host.ssh_connection(environment, tmp_path, 1) == expected
+
+
+def test_ssh_connection_behind_sudo(tmp_path: Path) -> None:
+    processes(tmp_path)
+    outside = ["10.77.0.1", "51234", "10.77.0.11", "22"]
+    assert _host.ssh_connection({}, tmp_path, 40) == outside
+    assert _host.ssh_connection({"SSH_CLIENT": "10.77.0.2 1 22"}, tmp_path, 40) == outside
+    inner = {"SSH_CONNECTION": "10.77.0.2 1 10.77.0.11 22"}
+    assert _host.ssh_connection(inner, tmp_path, 40) == ["10.77.0.2", "1", "10.77.0.11", "22"]
+    assert _host.ssh_connection({}, tmp_path, 10) == []
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def facts(number: int, **changes: Any) -> HostFacts:
         libreswan_candidate="4.10-2",
         esp=True,
         esp6=True,
+        firewalls_usable=("nftables", "iptables"),
     )
     return replace(default, **changes)
 
@@ -541,6 +542,7 @@ def test_document() -> None:
         "digest": document["digest"],
         "group": "ipsec",
         "enforcement": "private",
+        "fail_closed": True,
         "topology": "opportunistic",
         "auth": "certificate",
         "networks": [
@@ -629,6 +631,31 @@ def test_slice() -> None:
                 }
             ],
             "endpoints": [],
+        },
+        "firewall": {
+            "backend": "nftables",
+            "chain": "INPUT",
+            "fail_closed": True,
+            "open": ["10.88.0.0/24"],
+            "closed": [
+                {"network": "data", "local": ["10.88.0.1"], "remote": ["10.88.0.0/24"], "clear": []},
+            ],
+            "interfaces": ["eth1"],
+            "clamp": [],
+        },
+        "mtu": {
+            "method": "advise",
+            "networks": [
+                {
+                    "name": "data",
+                    "interface": "eth1",
+                    "cidr": "10.88.0.0/24",
+                    "address": "10.88.0.1",
+                    "family": 4,
+                    "mtu": 9000,
+                }
+            ],
+            "overlays": [],
         },
     }
 
@@ -725,7 +752,14 @@ def test_controller_inside_a_network_is_exempt() -> None:
     made = plan(hosts)
     assert clear_of(made, "h1") == ["10.88.0.250/32"]
     assert made.document["networks"][0]["clear"] == []
-    hosts = [replace(item, variables={**item.variables, "ipsec_exempt_controller": False}) for item in hosts]
+    unsafe = {"ipsec_exempt_controller": False}
+    hosts = [replace(item, variables={**item.variables, **unsafe}) for item in hosts]
+    with pytest.raises(
+        ProblemsError, match=r"would drop the connection of Ansible, which comes from 10\.88\.0\.250"
+    ):
+        plan(hosts)
+    unsafe["ipsec_fail_closed"] = False
+    hosts = [replace(item, variables={**item.variables, **unsafe}) for item in hosts]
     assert clear_of(plan(hosts), "h1") == []
 
 
@@ -742,7 +776,7 @@ def test_controller_that_is_a_member_is_not_exempt() -> None:
         ({"ipsec_clear": [GATEWAY]}, "10.77.0.254", False),
         ({"ipsec_clear": [f"{GATEWAY} udp 0 53"]}, "10.77.0.254", True),
         ({}, GATEWAY, False),
-        ({"ipsec_exempt_controller": False}, GATEWAY, True),
+        ({"ipsec_exempt_controller": False, "ipsec_fail_closed": False}, GATEWAY, True),
         ({"ipsec_enforcement": "private-or-clear"}, "10.77.0.254", False),
         ({"ipsec_topology": "mesh"}, "10.77.0.254", False),
         (networks(STORAGE), "10.77.0.254", False),

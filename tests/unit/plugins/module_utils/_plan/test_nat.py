@@ -36,7 +36,13 @@ def host(name: str, address: str, variables: dict[str, Any], **changes: Any) -> 
         "ipsec_topology": "mesh",
         "ipsec_networks": [DATA],
     }
-    known = HostFacts((seen,), libreswan_candidate="4.10", esp=True, **changes.pop("facts", {}))
+    known = HostFacts(
+        (seen,),
+        libreswan_candidate="4.10",
+        esp=True,
+        firewalls_usable=("nftables",),
+        **changes.pop("facts", {}),
+    )
     return Host(name, {**common, **variables}, known, **changes)
 
 

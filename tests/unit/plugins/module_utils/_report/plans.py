@@ -16,6 +16,7 @@ def plan(names: Sequence[str] = ("h1", "h2", "h3"), **changes: Any) -> dict[str,
         "digest": "d" * 64,
         "group": "ipsec",
         "enforcement": "private",
+        "fail_closed": True,
         "networks": [
             {"name": "data", "cidr": "10.88.0.0/24", "family": 4, "clear": [PORTS], "clear_members": []}
         ],
@@ -94,6 +95,7 @@ def result(*pairs: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "pairs": list(pairs),
         "libreswan": "5.2",
         "service": {"active": True, "enabled": True},
+        "fail_closed": True,
         "certificate": certificate(),
         "authorities": [ca()],
         "crls": [],

@@ -280,3 +280,16 @@ def test_networks_are_separate() -> None:
         ("h2", "h1"),
     ]
     assert [p["from"] for p in found["problems"]] == ["h1", "h2"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"), [(None, "the rules for it are not there"), (False, "not those that were loaded")]
+)
+def test_firewall_that_does_not_fail_closed(seen: bool | None, said: str) -> None:
+    observed = results()
+    observed["h2"]["fail_closed"] = seen
+    (problem,) = report(observed)["problems"]
+    assert (problem["cause"], problem["from"]) == ("fail_open", "h2")
+    assert said in problem["message"]
+    assert report(observed, stage="prepare")["ok"]
+    assert report(observed, planned=plan(fail_closed=False))["ok"]
