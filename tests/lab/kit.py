@@ -158,14 +158,17 @@ class Lab:
     @contextmanager
     def unguarded(self, *hosts: str) -> Iterator[None]:
         """Let *hosts*, whose firewall is iptables, send and take clear text; otherwise nothing would get out to be seen."""
-        flush = "for tool in iptables ip6tables; do $tool -t mangle -F INPUT; $tool -t mangle -F POSTROUTING; done"
+        both = "for tool in iptables ip6tables; do {}; done".format
+        flush = both(
+            "$tool-save -t mangle >/run/$tool.saved; $tool -t mangle -F INPUT; $tool -t mangle -F POSTROUTING"
+        )
         for host in hosts:
             self.ssh(host, flush)
         try:
             yield
         finally:
             for host in hosts:
-                self.ssh(host, "systemctl restart underlay-ipsec-firewall")
+                self.ssh(host, both("$tool-restore -T mangle </run/$tool.saved"))
 
     def add(self, **hosts: str) -> None:
         """Boot more hosts, given as name=release."""
