@@ -213,7 +213,7 @@ for sock in (*udp.values(), *raw.values()):
     sock.setblocking(False)
 told = 0
 for number in itertools.count():
-    for target in targets if not os.path.exists("/run/markers.pause") else ():
+    for target in targets:
         family = 6 if ":" in target else 4
         for sock, packet, port in (udp[family], data, 7778), (raw[family], echo(128 if family == 6 else 8, number), 0):
             try:
@@ -234,7 +234,7 @@ for number in itertools.count():
         with open("/run/markers.new", "w") as file:
             json.dump(counts, file)
         os.rename("/run/markers.new", "/run/markers.json")
-    time.sleep(0.08)
+    time.sleep(0.15)
 """
 # As early and as long as a host can send at all, and not for ever.
 _UNIT = """\
@@ -251,7 +251,7 @@ WantedBy=sysinit.target
 
 @dataclass
 class Stream:
-    """Datagrams and pings with a marker, from each host to each other one, some 40 a second for each pair."""
+    """Datagrams and pings with a marker, some 13 a second from each host to each address of the others."""
 
     lab: Lab
     members: Sequence[str]
@@ -273,34 +273,6 @@ class Stream:
     def attempts(self, host: str) -> int:
         """Return how many packets *host* wanted to send since it booted."""
         return sum(count["sent"] + count["refused"] for count in self.counts(host).values())
-
-    def returns(self) -> dict[str, list[str]]:
-        """Wait until everybody has answers from everybody, by themselves or after `settle`; return who has not."""
-        if not self.heals(30):
-            return {}
-        self.settle()
-        return self.heals()
-
-    def settle(self) -> None:
-        """Have every pair negotiate anew, while only one of its ends has anything to send.
-
-        Where both begin at once, and slow hosts keep each other waiting, libreswan may be left with an SA that
-        the other end does not have: see docs/failures.md.
-        """
-        on_all(lambda host: self.lab.ssh(host, "touch /run/markers.pause"), self.members)
-        on_all(lambda host: self.lab.ssh(host, "systemctl restart ipsec", timeout=300), self.members)
-
-        def begin(host: str) -> None:
-            later = self.members[self.members.index(host) + 1 :]
-            pings = [
-                f"ping -q -c 2 -i 0.5 -w 90 {self.lab.address(peer, f)} >/dev/null &"
-                for peer in later
-                for f in FAMILIES
-            ]
-            self.lab.ssh(host, " ".join([*pings, "wait"]))
-
-        on_all(begin, self.members)
-        on_all(lambda host: self.lab.ssh(host, "rm -f /run/markers.pause"), self.members)
 
     def heals(self, seconds: float = 120) -> dict[str, list[str]]:
         """Wait until everybody has new answers from everybody; return who has none from whom."""
@@ -335,7 +307,7 @@ def stream(lab: Lab, members: Sequence[str] = MEMBERS) -> Iterator[Stream]:
         arguments = " ".join([found.marker, *found.targets(host)])
         lab.ssh(
             host,
-            f"rm -f /run/markers.json /run/markers.pause; cat >/usr/local/lib/markers.py <<'E'\n{_SENDER}E\n"
+            f"rm -f /run/markers.json; cat >/usr/local/lib/markers.py <<'E'\n{_SENDER}E\n"
             f"cat >/etc/systemd/system/markers.service <<'E'\n{_UNIT % arguments}E\n"
             "systemctl daemon-reload && systemctl enable --quiet markers && systemctl restart markers",
         )

@@ -82,10 +82,16 @@ def check_same(before: Mapping[str, Snapshot], after: Mapping[str, Snapshot]) ->
     assert not said, "\n".join(f"{host}\n{text}" for host, text in said.items())
 
 
-def check_comes_back(lab: Lab, before: Mapping[str, Snapshot]) -> None:
-    """Check that all firewalls become what they were *before*: firewalld goes on loading when its service has started."""
-    eventually(lambda: snapshots(lab) == before, 60, 5)
-    check_same(before, snapshots(lab))
+def check_comes_back(lab: Lab, loaded: Mapping[str, Snapshot]) -> None:
+    """Check that all firewalls become what was *loaded*: firewalld goes on loading when its service has started."""
+    eventually(lambda: snapshots(lab) == loaded, 60, 5)
+    check_same(loaded, snapshots(lab))
+
+
+@pytest.fixture(scope="module")
+def loaded(lab: Lab) -> dict[str, Snapshot]:
+    """Return each member's firewall after the first run."""
+    return snapshots(lab)
 
 
 def check_verify(lab: Lab) -> None:
@@ -113,11 +119,10 @@ def test_ports_behave_as_before(lab: Lab) -> None:
     assert firewall.all_ports(lab) == firewall.before(lab)["ports"]
 
 
-def test_a_second_run_changes_nothing(lab: Lab) -> None:
-    before = snapshots(lab)
+def test_a_second_run_changes_nothing(lab: Lab, loaded: dict[str, Snapshot]) -> None:
     run = lab.converge(MEMBERS)
     assert run.changed == 0, run.output
-    check_same(before, snapshots(lab))
+    check_same(loaded, snapshots(lab))
 
 
 class TestUnderTraffic:
@@ -131,7 +136,7 @@ class TestUnderTraffic:
 
     @pytest.fixture
     def silent(self, lab: Lab, stream: Stream) -> Iterator[None]:
-        """Check that no byte of the stream can be read on the wire, that everybody tried, and that all pairs come back."""
+        """Check that no byte of the stream can be read on the wire, and that everybody tried."""
         before = on_all(stream.attempts)
         with lab.capture() as capture:
             yield
@@ -139,10 +144,9 @@ class TestUnderTraffic:
             after = on_all(stream.attempts)
         assert firewall.leaks(lab, capture, stream.marker) == {}
         assert all(after[host] not in (0, before[host]) for host in MEMBERS), after
-        assert not stream.returns()
 
     def test_members_talk_only_esp_and_ike(self, lab: Lab, stream: Stream) -> None:
-        assert not stream.returns()
+        assert not stream.heals()
         with lab.capture() as capture:
             assert not stream.heals()
             # TCP, too.
@@ -162,27 +166,24 @@ class TestUnderTraffic:
         on_all(lambda host: lab.ssh(host, case.mends, timeout=300))
 
     @pytest.mark.usefixtures("silent")
-    def test_a_firewall_that_is_reloaded_does_not_forget(self, lab: Lab) -> None:
+    def test_a_firewall_that_is_reloaded_does_not_forget(self, lab: Lab, loaded: dict[str, Snapshot]) -> None:
         """With libreswan stopped, so that nothing else keeps the stream back."""
-        before = snapshots(lab)
         on_all(lambda host: lab.ssh(host, f"systemctl stop ipsec; {FLUSH}", timeout=300))
         try:
             on_all(lambda host: [lab.ssh(host, command, timeout=300) for command in RELOADS[host]], RELOADS)
-            check_comes_back(lab, before)
+            check_comes_back(lab, loaded)
         finally:
             on_all(lambda host: lab.ssh(host, "systemctl start ipsec", timeout=300))
 
     @pytest.mark.usefixtures("silent")
-    def test_a_reboot_brings_the_same_rules_back(self, lab: Lab) -> None:
+    def test_a_reboot_brings_the_same_rules_back(self, lab: Lab, loaded: dict[str, Snapshot]) -> None:
         """Before the network: the stream begins before that."""
-        before = snapshots(lab)
         for turn in (("q1", "q2"), ("q3", "u1"), ("u2",)):
             on_all(lambda host: lab.cli("reboot", host, timeout=600), turn)
-        check_comes_back(lab, before)
+        check_comes_back(lab, loaded)
 
     def test_without_the_rules_the_stream_can_be_read(self, lab: Lab, stream: Stream) -> None:
-        """Lifted by hand, which is to show that the tests above can fail. The next run puts them back."""
-        before = snapshots(lab)
+        """Lifted by hand, which is to show that the tests above can fail."""
         with lab.capture() as capture:
             on_all(
                 lambda host: lab.ssh(
@@ -193,21 +194,23 @@ class TestUnderTraffic:
         for family in FAMILIES:
             sources = {packet.source for packet in capture.holding(stream.marker.encode())}
             assert sources >= {lab.address(host, family) for host in MEMBERS}
-        lifted = snapshots(lab)
-        stream.settle()
-        assert not stream.heals()
-        run = lab.converge(MEMBERS, "--check", "--diff")
-        for host in MEMBERS:
-            assert run.recap[host]["changed"], run.output
-            assert lab.address(host) in diffs(run)
-            assert lab.address(host, 6) in diffs(run)
-        check_same(lifted, snapshots(lab))
-        run = lab.converge(MEMBERS)
-        assert all(run.recap[host]["changed"] for host in MEMBERS), run.output
-        check_same(before, snapshots(lab))
 
-    def test_verify_is_content(self, lab: Lab) -> None:
-        check_verify(lab)
+
+def test_the_next_run_puts_the_rules_back(lab: Lab, loaded: dict[str, Snapshot]) -> None:
+    """And check mode says so, and does nothing."""
+    # Without the stream: slow hosts that all begin at once keep each other waiting (docs/failures.md).
+    on_all(lambda host: lab.ssh(host, "systemctl restart ipsec", timeout=300))
+    lifted = snapshots(lab)
+    run = lab.converge(MEMBERS, "--check", "--diff")
+    for host in MEMBERS:
+        assert run.recap[host]["changed"], run.output
+        assert lab.address(host) in diffs(run)
+        assert lab.address(host, 6) in diffs(run)
+    check_same(lifted, snapshots(lab))
+    run = lab.converge(MEMBERS)
+    assert all(run.recap[host]["changed"] for host in MEMBERS), run.output
+    check_same(loaded, snapshots(lab))
+    check_verify(lab)
 
 
 @contextmanager
