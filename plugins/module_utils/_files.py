@@ -10,6 +10,9 @@ import tempfile
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem
 
+MANAGED = "# Managed by underlay.ipsec; changes made here are overwritten.\n"
+"""The first line of a file that is all ours."""
+
 
 def write_atomically(path: str, text: str, *, mode: int = 0o600) -> None:
     """Write *text* to *path* with *mode*, on the disk when this returns. Raises OSError."""

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem
+from ansible_collections.underlay.ipsec.plugins.module_utils._files import MANAGED
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
     ENCAPSULATION,
     EVERYBODY,
@@ -60,7 +61,6 @@ WATCH_SCRIPT_FILE = f"{CONF_DIR}/{PREFIX}watch.sh"
 
 GROUPS = ("private", "private-or-clear")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_HEADER = "# Managed by underlay.ipsec; changes made here are overwritten.\n"
 
 SETUP: Mapping[str, str] = {
     # A member has one identity on all its networks: without this the SA of the
@@ -204,14 +204,14 @@ def files(settings: Settings, dialect: Dialect, enforcement: Mapping[str, str]) 
     in a mesh, connection name → state, and a pair that is not there has no connection.
     """
     groups = {} if settings.mesh else policy_files(settings.networks, enforcement)
-    sysctl = _HEADER + "".join(f"{key} = {value}\n" for key, value in SYSCTL.items())
+    sysctl = MANAGED + "".join(f"{key} = {value}\n" for key, value in SYSCTL.items())
     return {**conf_files(settings, dialect, enforcement), **groups, SYSCTL_FILE: sysctl}
 
 
 def secrets_file(keys: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return path → text of the file with the pre-shared *keys*, each ``ids`` and ``psk``; nothing without keys."""
     lines = sorted(f'{" ".join(key["ids"])} : PSK "{key["psk"]}"\n' for key in keys)
-    return {SECRETS_FILE: _HEADER + "".join(lines)} if lines else {}
+    return {SECRETS_FILE: MANAGED + "".join(lines)} if lines else {}
 
 
 def watch_files(script: str, dialect: Dialect) -> dict[str, str]:
@@ -232,7 +232,7 @@ Restart=on-failure
 [Install]
 WantedBy=ipsec.service
 """
-    return {WATCH_SCRIPT_FILE: script, WATCH_UNIT_FILE: _HEADER + "\n" + unit}
+    return {WATCH_SCRIPT_FILE: script, WATCH_UNIT_FILE: MANAGED + "\n" + unit}
 
 
 def conf_files(
@@ -242,7 +242,7 @@ def conf_files(
     files = {SETUP_FILE: _setup(settings)}
     for network in settings.networks:
         sections = (connection.text() for connection in _of_network(settings, network, dialect, enforcement))
-        files[conf_file(network)] = _HEADER + "\n" + "\n".join(sections)
+        files[conf_file(network)] = MANAGED + "\n" + "\n".join(sections)
     return files
 
 
@@ -285,11 +285,11 @@ def entries_in(files: Mapping[str, str]) -> dict[str, set[str]]:
 
 def _setup(settings: Settings) -> str:
     options = {**SETUP, **({"crl-strict": "yes"} if settings.crl_strict else {})}
-    return _HEADER + "\nconfig setup\n" + "".join(f"\t{key}={value}\n" for key, value in options.items())
+    return MANAGED + "\nconfig setup\n" + "".join(f"\t{key}={value}\n" for key, value in options.items())
 
 
 def _policy(entries: Sequence[str]) -> str:
-    return _HEADER + "".join(f"{entry}\n" for entry in sorted(set(entries)))
+    return MANAGED + "".join(f"{entry}\n" for entry in sorted(set(entries)))
 
 
 def _of_network(

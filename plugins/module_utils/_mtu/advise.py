@@ -80,3 +80,12 @@ def carried(network: Mapping[str, Any], mtu: int, *, nat: bool) -> int:
         in_udp=nat or network["encapsulation"] == "always",
         family=network["family"],
     )
+
+
+def overlay_over(link: Mapping[str, Any], network: Mapping[str, Any], mtu: int, *, nat: bool) -> int:
+    """Return the MTU that suits the overlay *link*, as `_mtu.links.parse_links` makes it, over a *network* as for `carried`.
+
+    Raises IpsecError if there is none.
+    """
+    inner = carried(network, mtu, nat=nat)
+    return overlay_mtu(inner, link["kind"], family=network["family"], options=link["options"])

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
-from ansible_collections.underlay.ipsec.plugins.module_utils._mtu.routes import HEADER
+from ansible_collections.underlay.ipsec.plugins.module_utils._files import MANAGED
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
 NETWORK_MANAGER, NETWORKD, IFUPDOWN = "NetworkManager", "systemd-networkd", "ifupdown"
@@ -154,7 +154,7 @@ def drop_in(network_file: str) -> str:
 
 def networkd_text(mtu: int) -> str:
     """Return the drop-in that gives an interface an MTU (bytes)."""
-    return f"{HEADER}[Link]\nMTUBytes={mtu}\n"
+    return f"{MANAGED}[Link]\nMTUBytes={mtu}\n"
 
 
 def ifupdown_text(mtus: Iterable[tuple[str, int]]) -> str:
@@ -164,7 +164,7 @@ def ifupdown_text(mtus: Iterable[tuple[str, int]]) -> str:
     carried out before.
     """
     cases = "".join(f'{name}) ip link set dev "$IFACE" mtu {mtu} ;;\n' for name, mtu in sorted(mtus))
-    return f"#!/bin/sh\n{HEADER}case $IFACE in\n{cases}esac\n"
+    return f"#!/bin/sh\n{MANAGED}case $IFACE in\n{cases}esac\n"
 
 
 def read_nm(run: Runner, connection: str, setting: str) -> str | None:

@@ -16,9 +16,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ansible_collections.underlay.ipsec.plugins.module_utils._files import MANAGED
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
-HEADER = "# Managed by underlay.ipsec; changes made here are overwritten.\n"
 TIMER = "underlay-ipsec-mtu.timer"
 SCRIPT_FILE = "/etc/underlay-ipsec/mtu-routes.sh"
 SERVICE_FILE = "/etc/systemd/system/underlay-ipsec-mtu.service"
@@ -167,7 +167,7 @@ def script(wanted: Iterable[tuple[Selection, int]]) -> str:
     calls = "".join(
         f"keep {s.family} {s.selector} {s.cidr} {s.device} {mtu} || status=1\n" for s, mtu in wanted
     )
-    return f"#!/bin/sh\n{HEADER}{_SCRIPT.replace('STATE', _STATE).replace('CALLS', calls)}"
+    return f"#!/bin/sh\n{MANAGED}{_SCRIPT.replace('STATE', _STATE).replace('CALLS', calls)}"
 
 
 def files(wanted: Iterable[tuple[Selection, int]]) -> dict[str, str]:
@@ -195,4 +195,4 @@ AccuracySec=1
 [Install]
 WantedBy=timers.target
 """
-    return {SCRIPT_FILE: script(wanted), SERVICE_FILE: HEADER + service, TIMER_FILE: HEADER + timer}
+    return {SCRIPT_FILE: script(wanted), SERVICE_FILE: MANAGED + service, TIMER_FILE: MANAGED + timer}

@@ -16,7 +16,11 @@ from typing import Any
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import Address, HostAddress
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.typed import did_you_mean
-from ansible_collections.underlay.ipsec.plugins.module_utils._mtu.advise import OVERLAYS, carried, overlay_mtu
+from ansible_collections.underlay.ipsec.plugins.module_utils._mtu.advise import (
+    OVERLAYS,
+    carried,
+    overlay_over,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._mtu.links import carrier
 
 Data = Mapping[str, Any]
@@ -222,18 +226,12 @@ def _below(
     return next((network for network in on_networks if network["name"] == name), None)
 
 
-def _mtu_for(link: Data, network: Data, mtu: int, nat: Collection[str]) -> int:
-    """Return the MTU that suits an overlay over a network that carries *mtu*. Raises IpsecError if there is none."""
-    inner = carried(network, mtu, nat=network["name"] in nat)
-    return overlay_mtu(inner, link["kind"], family=network["family"], options=link["options"])
-
-
 def _fault(link: Data, network: Data, mtu: int, nat: Collection[str]) -> str | None:
     """Return why no MTU suits an overlay; None if one does, or if it is the network that carries too little."""
     if list(_too_small(network, mtu, [(mtu, "", "")], "", network["name"] in nat)):
         return None
     try:
-        _mtu_for(link, network, mtu, nat)
+        overlay_over(link, network, mtu, nat=network["name"] in nat)
     except IpsecError as error:
         return f"no MTU suits {link['name']}: {error}"
     return None
@@ -253,4 +251,4 @@ def _advised(
         mtu = mtus[network["name"]] if network else None
         if network is not None and mtu is not None:
             with suppress(IpsecError):
-                yield link, _mtu_for(link, network, mtu, nat)
+                yield link, overlay_over(link, network, mtu, nat=network["name"] in nat)

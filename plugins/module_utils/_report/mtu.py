@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError
-from ansible_collections.underlay.ipsec.plugins.module_utils._mtu.advise import OVERLAYS, carried, overlay_mtu
+from ansible_collections.underlay.ipsec.plugins.module_utils._mtu.advise import OVERLAYS, overlay_over
 from ansible_collections.underlay.ipsec.plugins.module_utils._mtu.links import carrier
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.expectation import natural
 
@@ -58,8 +58,7 @@ def _interfaces(
 def _overlay(member: str, link: Data, network: Data, *, nat: bool) -> Iterator[str]:
     what = f"{member}: {link['name']} ({link['kind']} over the network {network['name']}) has an MTU of {link['mtu']}"
     try:
-        inner = carried(network, network["mtu"], nat=nat)
-        advised = overlay_mtu(inner, link["kind"], family=network["family"], options=link["options"])
+        advised = overlay_over(link, network, network["mtu"], nat=nat)
     except IpsecError as error:
         yield f"{what}, and no MTU suits it: {error}"
         return
