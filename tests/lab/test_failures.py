@@ -59,8 +59,18 @@ class Failure:
     """What an administrator does about it; None if the member comes back by itself."""
 
 
+def main_pid(lab: Lab, host: str) -> str:
+    """Return the process id of *host*'s pluto."""
+    return lab.ssh(host, "systemctl show -P MainPID ipsec").strip()
+
+
 def kill(lab: Lab, host: str) -> None:
-    lab.ssh(host, "kill -9 $(systemctl show -P MainPID ipsec)")
+    lab.ssh(host, f"kill -9 {main_pid(lab, host)}")
+
+
+def listens(lab: Lab, host: str) -> bool:
+    """Return whether *host*'s pluto is up and answers."""
+    return lab.ssh(host, "systemctl is-active --quiet ipsec && ipsec whack --showstates >&2 && echo yes; true") != ""
 
 
 FAILURES = {
@@ -168,8 +178,15 @@ def test_what_a_crash_left_does_not_block_the_pair(lab: Lab) -> None:
     here, peer = "h1", lab.address("h2")
 
     def leaves_one() -> bool:
-        # Who notices is quicker, now and then.
-        lab.ssh("h2", "kill -9 $(systemctl show -P MainPID ipsec)")
+        # It stands still until the peer is back, so that it cannot notice before, however slow the hosts are.
+        own = main_pid(lab, here)
+        lab.ssh(here, f"kill -STOP {own}")
+        try:
+            crashed = lab.pluto("h2")
+            kill(lab, "h2")
+            assert eventually(lambda: lab.pluto("h2") != crashed and listens(lab, "h2"), RECOVERY)
+        finally:
+            lab.ssh(here, f"kill -CONT {own}")
         lab.ssh("h2", f"ping -q -i 0.2 -c 40 {lab.address(here)}; true")
         sas = lab.ssh(here, f"ipsec whack --showstates | grep -c '{peer}:500 .*ESTABLISHED_IKE_SA'; true")
         return int(sas) > 1 and talk(lab, here, "h2")

@@ -1,6 +1,9 @@
 #!/bin/sh
-# iptables, of whichever variant the host has, with the distribution's iptables-persistent.
+# iptables, VARIANT nft or legacy, with the distribution's iptables-persistent.
 set -eu
+for tool in iptables ip6tables; do
+    update-alternatives --quiet --set $tool /usr/sbin/$tool-$1
+done
 export DEBIAN_FRONTEND=noninteractive
 for family in 4 6; do
     echo "iptables-persistent iptables-persistent/autosave_v$family boolean false"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # nftables: one file that begins with an empty rule set, as the distribution's own does.
 set -eu
+DEBIAN_FRONTEND=noninteractive apt-get install -qq nftables >/dev/null
 cat >/etc/nftables.conf <<'RULES'
 #!/usr/sbin/nft -f
 # By hand.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# mmdebstrap's customize hook: FLAVOUR ROOT. Runs on the controller once the
+# mmdebstrap's customize hook: FLAVOUR ROOT [MODULES]. Runs on the controller once the
 # packages are installed, while the build's real package sources still work.
 set -eu
 flavour=$1 root=$2
@@ -44,11 +44,11 @@ chroot "$root" systemctl set-default multi-user.target
 
 if [ "$flavour" = uml ]; then
     mkdir -p "$root/usr/lib/modules"
-    cp -r /usr/lib/uml/modules/. "$root/usr/lib/modules/"
-    for version in /usr/lib/uml/modules/*; do
+    cp -r "$3/." "$root/usr/lib/modules/"
+    for version in "$3"/*; do
         depmod -b "$root" "${version##*/}"
     done
-    # That kernel has no nf_tables families: only the legacy tools work.
+    # Both variants work; the hosts of a release's own kernel use the other one.
     for tool in iptables ip6tables; do
         chroot "$root" update-alternatives --set $tool /usr/sbin/$tool-legacy
     done

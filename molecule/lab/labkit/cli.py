@@ -116,7 +116,7 @@ def _down(arguments: argparse.Namespace) -> int:
 
 
 def _clean(arguments: argparse.Namespace) -> int:
-    for kept in image.clean(images_in_use()):
+    for kept in store.clean(images_in_use()):
         print(f"kept, a lab uses it: {kept}")
     return 0
 

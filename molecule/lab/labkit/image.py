@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from . import packages
+from . import kernel, packages, store
 from .errors import LabError
-from .paths import IMAGE_SOURCE, cache_dir
-from .process import run
+from .paths import IMAGE_SOURCE
+from .process import CONTAINED, run
 from .progress import Progress
 
 # Sparse: what counts on disk is what is inside.
 _DISK_SIZE = "4G"
-UML_MODULES = Path("/usr/lib/uml/modules")
 
 # Kept in the image's own configuration, so guests install as lean as the build did.
 _APT_OPTIONS = (
@@ -36,7 +32,7 @@ _DPKG_OPTIONS = (
 
 @dataclass(frozen=True)
 class Image:
-    """A built root file system; kernel and initrd exist in the qemu flavour only."""
+    """A built root file system and its kernel; the initrd exists in the qemu flavour only."""
 
     path: Path
 
@@ -60,82 +56,43 @@ def key(release: str, flavour: str) -> str:
         digest.update(f"{source.relative_to(IMAGE_SOURCE)}\0{os.access(source, os.X_OK)}\0".encode())
         digest.update(source.read_bytes())
     if flavour == "uml":
-        digest.update(" ".join(sorted(path.name for path in UML_MODULES.iterdir())).encode())
+        digest.update(kernel.key().encode())
     return f"{release}-{flavour}-{digest.hexdigest()[:16]}"
 
 
 def ensure(release: str, flavour: str, progress: Progress) -> Image:
     """The image, built first if the cache has none."""
-    cache = cache_dir()
-    cache.mkdir(parents=True, exist_ok=True)
-    name = key(release, flavour)
-    image = Image(cache / name)
-    if image.path.is_dir():
-        return image
-    with _locked(cache / f".{name}.lock"):
-        if image.path.is_dir():
-            return image
-        work = _work(name)
-        # Whoever holds the lock is the only builder: this is a dead one's.
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
+
+    def build(folder: Path) -> None:
         progress(f"image {release}/{flavour}: building")
-        try:
-            _build(release, flavour, Image(work))
-            work.rename(image.path)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        size = image.disk.stat().st_blocks * 512 >> 20
+        _build(release, flavour, Image(folder), progress)
+        size = Image(folder).disk.stat().st_blocks * 512 >> 20
         progress(f"image {release}/{flavour}: built, {size} MB")
-    return image
+
+    return Image(store.entry(key(release, flavour), build))
 
 
-def clean(in_use: set[Path]) -> list[Path]:
-    """Remove every image that no lab uses; returns the ones that stay."""
-    kept = []
-    for lock in sorted(cache_dir().glob(".*.lock")):
-        name = lock.name.removeprefix(".").removesuffix(".lock")
-        path = cache_dir() / name
-        if path in in_use:
-            kept.append(path)
-            continue
-        # Waits for a build that is under way. The empty lock files stay: whoever
-        # waits for one must not be left with a file that nobody else can see.
-        with _locked(lock):
-            shutil.rmtree(path, ignore_errors=True)
-            shutil.rmtree(_work(name), ignore_errors=True)
-    return kept
-
-
-def _work(name: str) -> Path:
-    return cache_dir() / f".{name}.building"
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _build(release: str, flavour: str, image: Image) -> None:
+def _build(release: str, flavour: str, image: Image, progress: Progress) -> None:
     root = image.path / "root"
+    modules = ""
+    if flavour == "uml":
+        built = kernel.ensure(progress)
+        modules = str(built / "modules")
+        # A link, so that hosts go on with it whatever becomes of the cache's own.
+        os.link(built / "linux", image.kernel)
     include = packages.listed(IMAGE_SOURCE / "packages-base.txt")
     if flavour == "qemu":
         include += packages.listed(IMAGE_SOURCE / "packages-qemu.txt")
     mirror = packages.mirror()
-    # The build dies with us, and its mounts with it: a private mount and process
-    # namespace, whose first process is killed when we are.
     run(
         [
-            "setpriv", "--pdeathsig", "KILL", "--",
-            "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--",
+            *CONTAINED,
             "mmdebstrap", "--mode=root", "--variant=apt", "--format=directory",
             "--skip=cleanup/apt",
             *(f"--aptopt={option}" for option in _APT_OPTIONS),
             *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
             f"--include={','.join(include)}",
-            f"--customize-hook={IMAGE_SOURCE / 'customize.sh'} {flavour} \"$1\"",
+            f"--customize-hook={IMAGE_SOURCE / 'customize.sh'} {flavour} \"$1\" {modules}",
             release, root, *([mirror] if mirror else []),
         ],
         timeout=1200,

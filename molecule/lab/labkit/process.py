@@ -16,6 +16,14 @@ from .errors import LabError
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+# A build dies with us, and its mounts with it: a private mount and process namespace,
+# whose first process is killed when we are.
+CONTAINED = (
+    "setpriv", "--pdeathsig", "KILL", "--",
+    "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--",
+)  # fmt: skip
+
+
 def run(
     argv: Sequence[str | Path],
     *,
@@ -23,6 +31,7 @@ def run(
     check: bool = True,
     timeout: float | None = None,
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; a failure carries what it printed."""
     try:
@@ -34,6 +43,7 @@ def run(
             text=True,
             timeout=timeout,
             env=env,
+            cwd=cwd,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
