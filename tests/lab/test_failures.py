@@ -70,7 +70,10 @@ def kill(lab: Lab, host: str) -> None:
 
 def listens(lab: Lab, host: str) -> bool:
     """Return whether *host*'s pluto is up and answers."""
-    return lab.ssh(host, "systemctl is-active --quiet ipsec && ipsec whack --showstates >&2 && echo yes; true") != ""
+    return (
+        lab.ssh(host, "systemctl is-active --quiet ipsec && ipsec whack --showstates >&2 && echo yes; true")
+        != ""
+    )
 
 
 FAILURES = {

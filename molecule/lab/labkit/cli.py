@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import image, plan, spec
+from . import plan, spec, store
 from .capture import capture
 from .errors import LabError
 from .lab import Lab, State, images_in_use

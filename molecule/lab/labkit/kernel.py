@@ -25,11 +25,13 @@ _RELEASE = "trixie-backports"
 _SOURCE = "linux-source-7.2"
 _NEWEST = "linux-source"
 _BUILD_SECONDS = 3600
+# To be raised when other steps below make another kernel of the same source and configuration.
+_STEPS = 1
 
 
 def key() -> str:
     """A name that changes with anything that goes into the build."""
-    digest = sha256(Path(__file__).read_bytes() + _CONFIG.read_bytes())
+    digest = sha256(f"{_STEPS} {_RELEASE} {_SOURCE}\n{_CONFIG.read_text()}".encode())
     return f"kernel-{digest.hexdigest()[:16]}"
 
 
@@ -89,14 +91,19 @@ def _source(folder: Path) -> Path:
         run([*apt, "download", name], cwd=work, timeout=1200)
     package = next(work.glob(f"{name}_*.deb"))
     run(["dpkg-deb", "--extract", package, work], timeout=600)
-    run(["tar", "--extract", "--file", next((work / "usr/src").glob("*.tar.xz")), "--directory", work], timeout=600)
+    run(
+        ["tar", "--extract", "--file", next((work / "usr/src").glob("*.tar.xz")), "--directory", work],
+        timeout=600,
+    )
     return work / name
 
 
 def _missing(config: str) -> list[str]:
     """What kernel/config sets and the build would not have."""
     have = set(config.splitlines())
-    return [line for line in _CONFIG.read_text().splitlines() if line.startswith("CONFIG_") and line not in have]
+    return [
+        line for line in _CONFIG.read_text().splitlines() if line.startswith("CONFIG_") and line not in have
+    ]
 
 
 def _make(tree: Path, *words: str) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ansible_collections.underlay.ipsec.molecule.lab.labkit import image, packages, paths
+from ansible_collections.underlay.ipsec.molecule.lab.labkit import image, kernel, packages, paths
 
 
 @pytest.fixture
@@ -30,6 +30,15 @@ def test_key_changes_with_a_package(source: Path) -> None:
     assert image.key("trixie", "qemu") != before
 
 
+def test_key_of_a_user_mode_image_changes_with_the_kernel(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = image.key("trixie", "qemu"), image.key("trixie", "uml")
+    monkeypatch.setattr(kernel, "key", lambda: "another")
+    assert image.key("trixie", "qemu") == before[0]
+    assert image.key("trixie", "uml") != before[1]
+
+
 def test_key_changes_with_a_mode(source: Path) -> None:
     before = image.key("trixie", "qemu")
     (source / "customize.sh").chmod(0o644)
@@ -45,13 +54,3 @@ def test_package_lists_allow_comments(tmp_path: Path) -> None:
 def test_own_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERLAY_LAB_MIRROR", "http://mirror.example/debian")
     assert packages.mirror() == "http://mirror.example/debian"
-
-
-def test_clean_keeps_what_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UNDERLAY_LAB_CACHE", str(tmp_path))
-    for name in ("used", "unused"):
-        (tmp_path / name).mkdir()
-        (tmp_path / f".{name}.lock").touch()
-    (tmp_path / ".unused.building").mkdir()
-    assert image.clean({tmp_path / "used"}) == [tmp_path / "used"]
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["used"]
