@@ -1,7 +1,7 @@
 #!/bin/sh
 # firewalld: the members' network in a zone of its own, with a rich rule and what refuses.
 set -eu
-DEBIAN_FRONTEND=noninteractive apt-get install -qq firewalld >/dev/null
+DEBIAN_FRONTEND=noninteractive apt-get install -qq firewalld nftables >/dev/null
 systemctl enable --quiet --now firewalld
 offline="firewall-cmd --quiet --permanent --zone=internal"
 $offline --add-interface=eth1

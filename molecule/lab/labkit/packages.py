@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from . import store
 from .errors import LabError
 from .paths import LAB_DIR
 from .process import run
@@ -18,7 +19,12 @@ def listed(path: Path) -> list[str]:
 
 
 def ensure(lists: list[str], progress: Progress) -> None:
-    """Install what is missing on the controller machine."""
+    """Install what is missing on the controller machine; apt would not wait for another lab's."""
+    with store.locked("packages"):
+        _ensure(lists, progress)
+
+
+def _ensure(lists: list[str], progress: Progress) -> None:
     wanted = [name for file in lists for name in listed(LAB_DIR / file)]
     missing = _missing(wanted)
     if not missing:

@@ -13,12 +13,10 @@ from .paths import cache_dir
 
 def entry(name: str, build: Callable[[Path], None]) -> Path:
     """The folder `name`; if there is none, `build` fills it aside, and it is renamed when complete."""
-    cache = cache_dir()
-    cache.mkdir(parents=True, exist_ok=True)
-    path = cache / name
+    path = cache_dir() / name
     if path.is_dir():
         return path
-    with _locked(cache / f".{name}.lock"):
+    with locked(name):
         if path.is_dir():
             return path
         work = _work(name)
@@ -44,7 +42,7 @@ def clean(in_use: set[Path]) -> list[Path]:
             continue
         # Waits for a build that is under way. The empty lock files stay: whoever
         # waits for one must not be left with a file that nobody else can see.
-        with _locked(lock):
+        with locked(name):
             shutil.rmtree(path, ignore_errors=True)
             shutil.rmtree(_work(name), ignore_errors=True)
     return kept
@@ -55,7 +53,10 @@ def _work(name: str) -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
+def locked(name: str) -> Iterator[None]:
+    """Let one at a time work on `name`, an entry or anything else that labs share."""
+    cache = cache_dir()
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f".{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
