@@ -1,16 +1,14 @@
 #!/bin/sh
-# mmdebstrap's customize hook: FLAVOUR ROOT [MODULES]. Runs on the controller once the
+# mmdebstrap's customize hook: ROOT MODULES. Runs on the controller once the
 # packages are installed, while the build's real package sources still work.
 set -eu
-flavour=$1 root=$2
+root=$1 modules=$2
 here=$(dirname "$0")
 
 # The offline repository: all that a play may install, with its dependencies.
 # A list of its own for what conflicts with another list.
 chroot "$root" apt-get clean
 for list in "$here"/packages-offline*.txt; do
-    # This flavour has libreswan, which conflicts with strongSwan.
-    [ "$flavour ${list##*/}" = "qemu packages-offline-strongswan.txt" ] && continue
     grep -v '^#' "$list" |
         xargs chroot "$root" apt-get install -qq --download-only --no-install-recommends
 done
@@ -42,27 +40,12 @@ done
 chroot "$root" systemctl enable lab-identity.service lab-ready.service
 chroot "$root" systemctl set-default multi-user.target
 
-if [ "$flavour" = uml ]; then
-    mkdir -p "$root/usr/lib/modules"
-    cp -r "$3/." "$root/usr/lib/modules/"
-    for version in "$3"/*; do
-        depmod -b "$root" "${version##*/}"
-    done
-    # Both variants work; the hosts of a release's own kernel use the other one.
-    for tool in iptables ip6tables; do
-        chroot "$root" update-alternatives --set $tool /usr/sbin/$tool-legacy
-    done
-fi
-if [ "$flavour" = qemu ]; then
-    # No udev trigger in the initramfs is fast enough under emulation: name the
-    # few drivers, and leave the rest out.
-    cat >"$root/etc/initramfs-tools/conf.d/lab" <<CONF
-MODULES=list
-COMPRESS=zstd
-RESUME=none
-CONF
-    printf '%s\n' virtio_pci virtio_blk virtio_net ext4 >"$root/etc/initramfs-tools/modules"
-    chroot "$root" update-initramfs -u -k all
-    # What is installed to save time is not in use: that is for a play, or for a host's operator.
-    chroot "$root" systemctl disable --quiet firewalld.service ipsec.service nftables.service
-fi
+mkdir -p "$root/usr/lib/modules"
+cp -r "$modules/." "$root/usr/lib/modules/"
+for version in "$modules"/*; do
+    depmod -b "$root" "${version##*/}"
+done
+# The kernel has both variants; a test that is about the other one switches to it.
+for tool in iptables ip6tables; do
+    chroot "$root" update-alternatives --set $tool /usr/sbin/$tool-legacy
+done

@@ -138,8 +138,7 @@ def _status(arguments: argparse.Namespace) -> int:
             print(f"  {network}: controller {addresses}; inventory {path}")
         for name, host in report["hosts"].items():
             addresses = " ".join(" ".join(found) for found in host["addresses"].values())
-            kind = f"{host['release']}/{host['backend']}"
-            print(f"  {name:12} {host['state']:8} {kind:14} {addresses}")
+            print(f"  {name:12} {host['state']:8} {host['release']:10} {addresses}")
     return 0
 
 

@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from . import plan, process, qemu, uml
+from . import plan, process, uml
 from .errors import LabError
 from .image import Image
 from .network import Namespace
@@ -16,8 +16,7 @@ from .process import Process
 _READY = b"lab: ready"
 _FAILED = b"lab: failed"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# Emulated kernels take their time, more so when several boot at once.
-BOOT_SECONDS = {"uml": 180, "qemu": 600}
+BOOT_SECONDS = 180
 
 
 class Guest:
@@ -41,19 +40,13 @@ class Guest:
         recorded = Process.recorded(self._record)
         return recorded if recorded and recorded.alive() else None
 
-    def start(self, machine: plan.Machine, image: Image, public_key: str, accelerator: str) -> None:
+    def start(self, machine: plan.Machine, image: Image, public_key: str) -> None:
         """Boot; a host that was off finds its disk as it left it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # A host that ended by itself may have left something that holds its disk.
         self.kill()
         self._record.unlink(missing_ok=True)
-        if machine.host.backend == "qemu":
-            disk = self.folder / qemu.disk_name()
-            if not disk.exists():
-                qemu.create_disk(image, disk)
-            argv = qemu.command(machine, image, self.folder, public_key, accelerator)
-        else:
-            argv = uml.command(machine, image, self.folder, public_key)
+        argv = uml.command(machine, image, self.folder, public_key)
         self._namespace.ensure_taps(machine)
         process.spawn(
             [*self._namespace.enter(), *argv],

@@ -9,7 +9,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from . import kernel, packages, store
-from .errors import LabError
 from .paths import IMAGE_SOURCE
 from .process import CONTAINED, run
 from .progress import Progress
@@ -32,7 +31,7 @@ _DPKG_OPTIONS = (
 
 @dataclass(frozen=True)
 class Image:
-    """A built root file system and its kernel; the initrd exists in the qemu flavour only."""
+    """A built root file system and the kernel for it."""
 
     path: Path
 
@@ -42,47 +41,36 @@ class Image:
 
     @property
     def kernel(self) -> Path:
-        return self.path / "vmlinuz"
-
-    @property
-    def initrd(self) -> Path:
-        return self.path / "initrd.img"
+        return self.path / "linux"
 
 
-def key(release: str, flavour: str) -> str:
+def key(release: str) -> str:
     """A name that changes with anything that goes into the build."""
-    digest = sha256(Path(__file__).read_bytes())
+    digest = sha256(Path(__file__).read_bytes() + kernel.key().encode())
     for source in sorted(path for path in IMAGE_SOURCE.rglob("*") if path.is_file()):
         digest.update(f"{source.relative_to(IMAGE_SOURCE)}\0{os.access(source, os.X_OK)}\0".encode())
         digest.update(source.read_bytes())
-    if flavour == "uml":
-        digest.update(kernel.key().encode())
-    return f"{release}-{flavour}-{digest.hexdigest()[:16]}"
+    return f"{release}-{digest.hexdigest()[:16]}"
 
 
-def ensure(release: str, flavour: str, progress: Progress) -> Image:
+def ensure(release: str, progress: Progress) -> Image:
     """The image, built first if the cache has none."""
 
     def build(folder: Path) -> None:
-        progress(f"image {release}/{flavour}: building")
-        _build(release, flavour, Image(folder), progress)
+        progress(f"image {release}: building")
+        _build(release, Image(folder), progress)
         size = Image(folder).disk.stat().st_blocks * 512 >> 20
-        progress(f"image {release}/{flavour}: built, {size} MB")
+        progress(f"image {release}: built, {size} MB")
 
-    return Image(store.entry(key(release, flavour), build))
+    return Image(store.entry(key(release), build))
 
 
-def _build(release: str, flavour: str, image: Image, progress: Progress) -> None:
+def _build(release: str, image: Image, progress: Progress) -> None:
     root = image.path / "root"
-    modules = ""
-    if flavour == "uml":
-        built = kernel.ensure(progress)
-        modules = str(built / "modules")
-        # A link, so that hosts go on with it whatever becomes of the cache's own.
-        os.link(built / "linux", image.kernel)
+    built = kernel.ensure(progress)
+    # A link, so that hosts go on with it whatever becomes of the cache's own.
+    os.link(built / "linux", image.kernel)
     include = packages.listed(IMAGE_SOURCE / "packages-base.txt")
-    if flavour == "qemu":
-        include += packages.listed(IMAGE_SOURCE / "packages-qemu.txt")
     mirror = packages.mirror()
     run(
         [
@@ -92,15 +80,12 @@ def _build(release: str, flavour: str, image: Image, progress: Progress) -> None
             *(f"--aptopt={option}" for option in _APT_OPTIONS),
             *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
             f"--include={','.join(include)}",
-            f"--customize-hook={IMAGE_SOURCE / 'customize.sh'} {flavour} \"$1\" {modules}",
+            f"--customize-hook={IMAGE_SOURCE / 'customize.sh'} \"$1\" {built / 'modules'}",
             release, root, *([mirror] if mirror else []),
         ],
         timeout=1200,
         env={**os.environ, "TMPDIR": str(image.path), "LC_ALL": "C.UTF-8"},
     )  # fmt: skip
-    if flavour == "qemu":
-        shutil.copy(_only(root / "boot", "vmlinuz-*"), image.kernel)
-        shutil.copy(_only(root / "boot", "initrd.img-*"), image.initrd)
     # The file is new, hence zero: nothing left for the guests to initialise.
     run(
         [
@@ -110,10 +95,3 @@ def _build(release: str, flavour: str, image: Image, progress: Progress) -> None
         ]
     )  # fmt: skip
     shutil.rmtree(root)
-
-
-def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        raise LabError(f"expected one {pattern} in the new image, found {len(found)}")
-    return found[0]

@@ -48,7 +48,6 @@ def _variables(machine: Machine, network: str) -> dict[str, Any]:
     return {
         "ansible_host": connection.address(4) or connection.address(6),
         "lab_release": machine.host.release,
-        "lab_backend": machine.host.backend,
         "lab_addresses": {
             interface.network: {
                 "interface": interface.guest_name,

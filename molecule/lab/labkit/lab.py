@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import image, inventory, packages, plan, qemu
+from . import image, inventory, packages, plan
 from .errors import LabError
 from .guests import BOOT_SECONDS, Guest
 from .network import Namespace
@@ -81,10 +81,7 @@ class Lab:
             state.numbers = plan.assign_numbers(spec, before.numbers if before else {})
             machines = state.machines()
             chosen = [machines[spec.host(name).name] for name in only] or list(machines.values())
-            needed = ["packages.txt"]
-            if any(machine.host.backend == "qemu" for machine in chosen):
-                needed.append("packages-qemu.txt")
-            packages.ensure(needed, self._progress)
+            packages.ensure(self._progress)
             self._boot(state, chosen)
             self._wait(chosen)
             self._write_inventories(state)
@@ -124,7 +121,7 @@ class Lab:
             self._progress(f"{name}: rebooting")
             self.ssh.try_on(name, ["systemctl", "--no-block", "reboot"])
             self.ssh.forget(machine)
-            guest.wait_ready(BOOT_SECONDS[machine.host.backend], boots + 1)
+            guest.wait_ready(BOOT_SECONDS, boots + 1)
             if self.ssh.output(name, ["cat", "/proc/sys/kernel/random/boot_id"]) == before:
                 raise LabError(f"{name} did not reboot")
         self._progress(f"{name}: ready")
@@ -140,7 +137,6 @@ class Lab:
                 "state": "absent" if not guest.exists() else "running" if process else "off",
                 "pid": process.pid if process else None,
                 "release": machine.host.release,
-                "backend": machine.host.backend,
                 "memory": machine.host.memory,
                 "console": str(guest.console),
                 "addresses": {
@@ -200,13 +196,8 @@ class Lab:
         self.ssh.write_config(list(state.machines().values()))
         self.namespace.ensure(state.spec)
         for machine in missing:
-            found = images[machine.name]
-            accelerator = ""
-            if machine.host.backend == "qemu":
-                accelerator = qemu.accelerator(found, self._progress)
-            how = f"{machine.host.backend} {accelerator}".strip()
-            self._progress(f"{machine.name}: booting {machine.host.release} ({how})")
-            self.guest(machine.name).start(machine, found, public_key, accelerator)
+            self._progress(f"{machine.name}: booting {machine.host.release}")
+            self.guest(machine.name).start(machine, images[machine.name], public_key)
 
     def _images(self, state: State, machines: Sequence[Machine]) -> dict[str, image.Image]:
         """Each machine's image: the one its disk was made on, or the current one."""
@@ -219,21 +210,21 @@ class Lab:
                 and Path(state.images[machine.name]).is_dir()
             )
         ]
-        kinds = sorted({(machine.host.release, machine.host.backend) for machine in fresh})
+        releases = sorted({machine.host.release for machine in fresh})
 
-        def build(kind: tuple[str, str]) -> Path:
-            return image.ensure(*kind, self._progress).path
+        def build(release: str) -> Path:
+            return image.ensure(release, self._progress).path
 
-        built = dict(zip(kinds, _parallel(build, kinds), strict=True))
+        built = dict(zip(releases, _parallel(build, releases), strict=True))
         for machine in fresh:
-            state.images[machine.name] = str(built[machine.host.release, machine.host.backend])
+            state.images[machine.name] = str(built[machine.host.release])
         return {machine.name: image.Image(Path(state.images[machine.name])) for machine in machines}
 
     def _wait(self, machines: Sequence[Machine]) -> None:
         def one(machine: Machine) -> None:
             guest = self.guest(machine.name)
             waited = not guest.boots()
-            guest.wait_ready(BOOT_SECONDS[machine.host.backend])
+            guest.wait_ready(BOOT_SECONDS)
             for attempt in range(_SSH_ATTEMPTS):
                 problem = self.ssh.try_on(machine.name, ["true"])
                 if problem is None:

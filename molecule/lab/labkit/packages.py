@@ -18,14 +18,14 @@ def listed(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def ensure(lists: list[str], progress: Progress) -> None:
+def ensure(progress: Progress) -> None:
     """Install what is missing on the controller machine; apt would not wait for another lab's."""
     with store.locked("packages"):
-        _ensure(lists, progress)
+        _ensure(progress)
 
 
-def _ensure(lists: list[str], progress: Progress) -> None:
-    wanted = [name for file in lists for name in listed(LAB_DIR / file)]
+def _ensure(progress: Progress) -> None:
+    wanted = listed(LAB_DIR / "packages.txt")
     missing = _missing(wanted)
     if not missing:
         return

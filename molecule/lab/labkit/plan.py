@@ -61,7 +61,7 @@ class Machine:
         raise LabError(f"host {self.name} is not on network {network}")
 
     def boot_words(self, public_key: str) -> list[str]:
-        """What every backend appends to the kernel command line."""
+        """What the image reads from the kernel command line."""
         return [
             "net.ifnames=0",
             f"systemd.hostname={self.name}",

@@ -13,10 +13,9 @@ from typing import Any
 from .errors import LabError
 
 RELEASES = ("bookworm", "trixie")
-BACKENDS = ("uml", "qemu")
 MANAGEMENT = "mgmt"
 DEFAULT_MANAGEMENT_IPV4 = "10.77.0.0/24"
-DEFAULT_MEMORY = {"uml": 384, "qemu": 768}
+DEFAULT_MEMORY = 384
 MINIMUM_MEMORY = 192
 
 # A network's name becomes a bridge's, `br-NAME`, and the kernel allows 15 characters.
@@ -48,7 +47,6 @@ class Host:
 
     name: str
     release: str
-    backend: str
     memory: int
     networks: tuple[str, ...]
     groups: tuple[str, ...] = DEFAULT_GROUPS
@@ -160,14 +158,13 @@ class _Parser:
             data,
             where,
             required=("name",),
-            optional=("release", "backend", "memory", "networks", "groups"),
+            optional=("release", "memory", "networks", "groups"),
         )
         name = self._text(fields.get("name", "unnamed"), f"{where}.name", _HOST_NAME)
         if name in _RESERVED_HOSTS:
             self.errors.append(f"{where}.name: {name!r} is reserved")
         release = self._choice(fields.get("release", RELEASES[0]), f"{where}.release", RELEASES)
-        backend = self._choice(fields.get("backend", BACKENDS[0]), f"{where}.backend", BACKENDS)
-        memory = fields.get("memory", DEFAULT_MEMORY.get(backend, MINIMUM_MEMORY))
+        memory = fields.get("memory", DEFAULT_MEMORY)
         if not isinstance(memory, int) or isinstance(memory, bool) or memory < MINIMUM_MEMORY:
             self.errors.append(
                 f"{where}.memory: {memory!r} is not a number of MiB, at least {MINIMUM_MEMORY}"
@@ -188,7 +185,7 @@ class _Parser:
             self._text(group, f"{where}.groups", _GROUP_NAME)
             for group in self._list(fields.get("groups", list(DEFAULT_GROUPS)), f"{where}.groups")
         )
-        return Host(name, release, backend, memory, networks, groups)
+        return Host(name, release, memory, networks, groups)
 
     def _fields(
         self, data: object, where: str, *, required: tuple[str, ...], optional: tuple[str, ...]

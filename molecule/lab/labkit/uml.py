@@ -1,4 +1,4 @@
-"""The user-mode Linux backend: quick to boot and needs no KVM."""
+"""How a host is booted: user-mode Linux, which is quick and needs no KVM."""
 
 from __future__ import annotations
 
