@@ -9,6 +9,10 @@ for family in 4 6; do
     echo "iptables-persistent iptables-persistent/autosave_v$family boolean false"
 done | debconf-set-selections
 apt-get install -qq iptables-persistent >/dev/null
+if [ "$1" = nft ]; then
+    # Installed, and not in use.
+    apt-get install -qq nftables >/dev/null
+fi
 rules() {
     cat <<RULES
 # By hand.
