@@ -253,7 +253,7 @@ REFUSED = {
         "Install and start it",
         variables={"ipsec_firewall": "firewalld"},
     ),
-    "one that the kernel does not have": Refused(
+    "one whose tool is not installed": Refused(
         "u2, u1: ipsec_firewall",
         "nftables does not work",
         "Install and start it",

@@ -2,7 +2,7 @@
 # iptables, VARIANT nft or legacy, with the distribution's iptables-persistent.
 set -eu
 for tool in iptables ip6tables; do
-    update-alternatives --quiet --set $tool /usr/sbin/$tool-$1
+    update-alternatives --quiet --set $tool "/usr/sbin/$tool-$1"
 done
 export DEBIAN_FRONTEND=noninteractive
 for family in 4 6; do

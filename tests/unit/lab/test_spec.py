@@ -24,9 +24,7 @@ def host(**changes: Any) -> dict[str, Any]:
 
 def test_defaults() -> None:
     parsed = spec.parse(lab())
-    assert parsed.hosts == (
-        spec.Host("h1", "bookworm", spec.DEFAULT_MEMORY, ("data",), ("ipsec",)),
-    )
+    assert parsed.hosts == (spec.Host("h1", "bookworm", spec.DEFAULT_MEMORY, ("data",), ("ipsec",)),)
     assert [network.name for network in parsed.networks] == ["mgmt", "data"]
 
 
