@@ -13,7 +13,7 @@ from pathlib import Path
 from . import plan, spec, store
 from .capture import capture
 from .errors import LabError
-from .lab import Lab, State, images_in_use
+from .lab import Lab, State, build_images, images_in_use
 from .paths import LAB_DIR, existing_runs, run_dir
 from .progress import Progress
 
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--only", action="append", default=[], metavar="HOST", help="just this host")
 
     command("down", _down, "remove every trace of the lab")
+    command("build", _build, "build what of the kernel and the images is missing")
     command("clean", _clean, "remove the cached images that no lab uses")
 
     status = command("status", _status, "show one lab, or all of them")
@@ -112,6 +113,11 @@ def _wanted(path: Path | None, name: str | None) -> spec.Spec:
 
 def _down(arguments: argparse.Namespace) -> int:
     _lab(arguments).down()
+    return 0
+
+
+def _build(_arguments: argparse.Namespace) -> int:
+    build_images(spec.RELEASES, Progress())
     return 0
 
 

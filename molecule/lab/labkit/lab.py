@@ -81,7 +81,6 @@ class Lab:
             state.numbers = plan.assign_numbers(spec, before.numbers if before else {})
             machines = state.machines()
             chosen = [machines[spec.host(name).name] for name in only] or list(machines.values())
-            packages.ensure(self._progress)
             self._boot(state, chosen)
             self._wait(chosen)
             self._write_inventories(state)
@@ -210,14 +209,9 @@ class Lab:
                 and Path(state.images[machine.name]).is_dir()
             )
         ]
-        releases = sorted({machine.host.release for machine in fresh})
-
-        def build(release: str) -> Path:
-            return image.ensure(release, self._progress).path
-
-        built = dict(zip(releases, _parallel(build, releases), strict=True))
+        built = build_images(sorted({machine.host.release for machine in fresh}), self._progress)
         for machine in fresh:
-            state.images[machine.name] = str(built[machine.host.release])
+            state.images[machine.name] = str(built[machine.host.release].path)
         return {machine.name: image.Image(Path(state.images[machine.name])) for machine in machines}
 
     def _wait(self, machines: Sequence[Machine]) -> None:
@@ -288,6 +282,14 @@ class Lab:
                 if _same_file(handle.fileno(), self.run_dir.lock):
                     yield
                     return
+
+
+def build_images(releases: Sequence[str], progress: Progress) -> dict[str, image.Image]:
+    """The image of each release, after building what the cache has not."""
+    packages.ensure(progress)
+    return dict(
+        zip(releases, _parallel(lambda release: image.ensure(release, progress), releases), strict=True)
+    )
 
 
 def images_in_use() -> set[Path]:
