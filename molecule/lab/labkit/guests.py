@@ -16,7 +16,7 @@ from .process import Process
 _READY = b"lab: ready"
 _FAILED = b"lab: failed"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-BOOT_SECONDS = 180
+_BOOT_SECONDS = 180
 
 
 class Guest:
@@ -59,9 +59,9 @@ class Guest:
         """How often the host became ready since it was started."""
         return self._said().count(_READY)
 
-    def wait_ready(self, seconds: float, boots: int = 1) -> None:
+    def wait_ready(self, boots: int = 1) -> None:
         """Wait for the console to say so: unlike probing, that costs the host nothing."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + _BOOT_SECONDS
         while self.boots() < boots:
             time.sleep(0.1)
             recorded = Process.recorded(self._record)
@@ -70,7 +70,7 @@ class Guest:
             if _FAILED in self._said():
                 raise LabError(f"host {self.name} could not set itself up\n{self._tail()}")
             if time.monotonic() > deadline:
-                raise LabError(f"host {self.name} not ready in {seconds:.0f} s\n{self._tail()}")
+                raise LabError(f"host {self.name} not ready in {_BOOT_SECONDS} s\n{self._tail()}")
 
     def kill(self) -> None:
         """Power loss."""

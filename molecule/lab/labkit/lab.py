@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from . import image, inventory, packages, plan
 from .errors import LabError
-from .guests import BOOT_SECONDS, Guest
+from .guests import Guest
 from .network import Namespace
 from .paths import RunDir, existing_runs, run_dir
 from .plan import Machine
@@ -120,7 +120,7 @@ class Lab:
             self._progress(f"{name}: rebooting")
             self.ssh.try_on(name, ["systemctl", "--no-block", "reboot"])
             self.ssh.forget(machine)
-            guest.wait_ready(BOOT_SECONDS, boots + 1)
+            guest.wait_ready(boots + 1)
             if self.ssh.output(name, ["cat", "/proc/sys/kernel/random/boot_id"]) == before:
                 raise LabError(f"{name} did not reboot")
         self._progress(f"{name}: ready")
@@ -218,7 +218,7 @@ class Lab:
         def one(machine: Machine) -> None:
             guest = self.guest(machine.name)
             waited = not guest.boots()
-            guest.wait_ready(BOOT_SECONDS)
+            guest.wait_ready()
             for attempt in range(_SSH_ATTEMPTS):
                 problem = self.ssh.try_on(machine.name, ["true"])
                 if problem is None:

@@ -12,11 +12,6 @@ from .plan import Machine
 _BOOT = LAB_DIR / "uml-boot"
 
 
-def disk_name() -> str:
-    """A copy-on-write file, which UML makes by itself at the first boot."""
-    return "disk.cow"
-
-
 def command(machine: Machine, image: Image, folder: Path, public_key: str) -> list[str]:
     """How to boot the host; its console is the process's stdout."""
     ports = [
@@ -35,7 +30,8 @@ def command(machine: Machine, image: Image, folder: Path, public_key: str) -> li
         f"umid={machine.name}",
         f"uml_dir={folder}/",
         f"mem={machine.host.memory}M",
-        f"ubd0={folder / disk_name()},{image.disk}",
+        # A copy-on-write file, which UML makes by itself at the first boot.
+        f"ubd0={folder / 'disk.cow'},{image.disk}",
         "root=/dev/ubda",
         "rw",
         *ports,

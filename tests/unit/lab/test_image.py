@@ -17,7 +17,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copied
 
 
-def test_key_is_stable_and_names_the_kind(source: Path) -> None:
+def test_key_is_stable_and_names_the_release(source: Path) -> None:
     key = image.key("trixie")
     assert key == image.key("trixie")
     assert key.startswith("trixie-")
