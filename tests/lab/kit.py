@@ -33,6 +33,7 @@ LAB = ROOT / "molecule/lab/lab"
 PASSPHRASE = "the passphrase of the lab"
 INTERVAL = 0.05
 """Seconds between two pings of a stream."""
+KILL_PLUTO = "kill -9 $(systemctl show -P MainPID ipsec)"
 _ESP, _UDP, _TCP, _ICMP, _ICMP6 = 50, 17, 6, 1, 58
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from kit import Capture, Lab, Packet, eventually
+from kit import KILL_PLUTO, Capture, Lab, Packet, eventually
 
 MEMBERS = ("h1", "h2", "h3")
 NAT_ADDRESS = "10.88.0.50"
@@ -115,6 +115,6 @@ def test_change_of_one_network_leaves_the_other_alone(lab: Lab) -> None:
 
 def test_pair_comes_back_through_nat(lab: Lab) -> None:
     """Pluto is killed behind the NAT."""
-    lab.ssh("h3", "kill -9 $(systemctl show -P MainPID ipsec)")
+    lab.ssh("h3", KILL_PLUTO)
     ways = {"h1": address(lab, "h3", "inside"), "h3": address(lab, "h1", "data")}
     assert eventually(lambda: all(lab.answers(member, target) for member, target in ways.items()), 90)

@@ -21,7 +21,7 @@ from typing import Any
 import firewall
 import pytest
 from firewall import BACKEND, FAMILIES, MEMBERS, OUTSIDER, Snapshot, Stream, differences, on_all
-from kit import Lab, Run, eventually
+from kit import KILL_PLUTO, Lab, Run, eventually
 
 RELOADS = {
     "q1": ["firewall-cmd --quiet --reload", "systemctl restart firewalld"],
@@ -49,7 +49,7 @@ class Event:
 EVENTS = {
     "stop": Event("systemctl stop ipsec", "systemctl start ipsec"),
     "flush": Event(FLUSH, "systemctl restart ipsec"),
-    "crash": Event("kill -9 $(systemctl show -P MainPID ipsec)"),
+    "crash": Event(KILL_PLUTO),
     "restart": Event("systemctl restart ipsec"),
 }
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import plan, spec, store
+from . import packages, plan, spec, store
 from .capture import capture
 from .errors import LabError
 from .lab import Lab, State, build_images, images_in_use
@@ -117,7 +117,9 @@ def _down(arguments: argparse.Namespace) -> int:
 
 
 def _build(_arguments: argparse.Namespace) -> int:
-    build_images(spec.RELEASES, Progress())
+    progress = Progress()
+    packages.ensure(progress)
+    build_images(spec.RELEASES, progress)
     return 0
 
 

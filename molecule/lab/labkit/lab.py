@@ -81,6 +81,7 @@ class Lab:
             state.numbers = plan.assign_numbers(spec, before.numbers if before else {})
             machines = state.machines()
             chosen = [machines[spec.host(name).name] for name in only] or list(machines.values())
+            packages.ensure(self._progress)
             self._boot(state, chosen)
             self._wait(chosen)
             self._write_inventories(state)
@@ -286,7 +287,6 @@ class Lab:
 
 def build_images(releases: Sequence[str], progress: Progress) -> dict[str, image.Image]:
     """The image of each release, after building what the cache has not."""
-    packages.ensure(progress)
     return dict(
         zip(releases, _parallel(lambda release: image.ensure(release, progress), releases), strict=True)
     )
