@@ -118,6 +118,11 @@ options:
           esp:
             description: Proposals for the Child SA on this network, if not those of O(settings.esp).
             type: str
+      vips:
+        description: Virtual addresses. Not used by this module, but by M(underlay.ipsec.vip).
+        type: list
+        elements: dict
+        default: []
       endpoints:
         description: Hosts that are not members, with which this host has a connection.
         type: list
@@ -250,6 +255,8 @@ options:
     default: private
   stage:
     description:
+      - V(keys) gives a running libreswan O(keys), and changes nothing else. Run it on all hosts before V(prepare) where they
+        have certificates and no keys yet. Until 5.1, libreswan crashes if it reads keys while it signs.
       - V(prepare) configures everything, but a network (in a mesh, a pair) that does not enforce yet is left at
         V(private-or-clear), so that a host which cannot authenticate can still be reached. A network on which the
         other topology enforces is left as it is.
@@ -259,7 +266,7 @@ options:
       - V(enforce) puts O(enforcement) in force.
       - V(release) ends V(hold). For five more seconds only the end with the lower address starts.
     type: str
-    choices: [prepare, hold, enforce, release]
+    choices: [keys, prepare, hold, enforce, release]
     default: prepare
   hold_seconds:
     description: How long V(stage=hold) lasts at most, in seconds. The kernel ends it by itself.
@@ -299,7 +306,7 @@ EXAMPLES = r"""
 RETURN = r"""
 version:
   description: Version of libreswan on the host; null if it is not installed.
-  returned: unless O(stage) is V(hold) or V(release)
+  returned: unless O(stage) is V(keys), V(hold) or V(release)
   type: str
   sample: "4.10"
 enforced:
@@ -342,18 +349,18 @@ pending:
   type: bool
 connections:
   description: Names of the connections that were loaded or replaced (C(added)) and unloaded (C(removed)).
-  returned: unless O(stage) is V(hold) or V(release)
+  returned: unless O(stage) is V(keys), V(hold) or V(release)
   type: dict
   sample: {"added": ["underlay-data-private"], "removed": []}
 healed:
   description: Peers to negotiate with again, because the security association with them carried nothing in two looks.
-  returned: unless O(stage) is V(hold) or V(release)
+  returned: unless O(stage) is V(keys), V(hold) or V(release)
   type: list
   elements: str
   sample: ["10.88.0.12"]
 service:
   description: What was done to the service, one of C(none), C(started), C(restarted), C(enabled).
-  returned: unless O(stage) is V(hold) or V(release)
+  returned: unless O(stage) is V(keys), V(hold) or V(release)
   type: str
   sample: started
 """
@@ -384,7 +391,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner,
 # Only to predict in check mode what a host without libreswan would get.
 _LIKELY = Dialect(4, 10)
 
-STAGES = ("prepare", "hold", "enforce", "release")
+STAGES = ("keys", "prepare", "hold", "enforce", "release")
 # How long only one end of a pair may start: enough for a negotiation with retransmissions.
 _ORDER_SECONDS = 5
 
@@ -431,6 +438,7 @@ def argument_spec() -> dict[str, Any]:
         "esp": {"type": "str", "required": True},
         "networks": {"type": "list", "elements": "dict", "required": True, "options": network},
         "endpoints": {"type": "list", "elements": "dict", "default": [], "options": endpoint},
+        "vips": {"type": "list", "elements": "dict", "default": []},
     }
     peer = {
         **{name: {"type": "str", "required": True} for name in ("network", "member", "fqdn", "address")},
@@ -481,6 +489,9 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         raise IpsecError(
             "libreswan is not installed: run the role underlay.ipsec.libreswan, which installs it"
         )
+    stage = params["stage"]
+    if stage == "keys":
+        return _keys(run, params["keys"], check=check)
     settings = replace(
         render.settings_from(params["settings"], params["peers"]),
         one_ca=params["one_ca"],
@@ -488,7 +499,6 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     )
     if params["enforcement"] == "clear":
         settings = replace(settings, endpoints=())
-    stage = params["stage"]
     if stage in ("hold", "release"):
         return _pause(run, settings, stage, params["hold_seconds"], check=check)
     observed = live.observe(run)
@@ -539,6 +549,14 @@ def _renamed(settings: render.Settings, run: Runner) -> dict[str, str]:
     return {network.address: subject for network in settings.networks}
 
 
+def _keys(run: Runner, keys: list[dict[str, Any]], *, check: bool) -> dict[str, Any]:
+    observed = live.observe(run)
+    change = difference.first_keys(observed, render.secrets_file(keys))
+    if change and not check:
+        live.apply(change, run)
+    return {"changed": bool(change), "diff": difference.file_diff(observed.files, change)}
+
+
 def _change(
     run: Runner,
     dialect: Dialect | None,
@@ -556,7 +574,7 @@ def _change(
         live.apply(change, run, Path("/"))
     return {
         "changed": bool(change),
-        "diff": difference.file_diff(observed, change),
+        "diff": difference.file_diff(observed.files, change),
         "version": f"{dialect.major}.{dialect.minor}" if dialect else None,
         "connections": {"added": list(change.add), "removed": list(change.delete)},
         "healed": sorted({sa.peer for sa in change.heal}),

@@ -115,7 +115,8 @@ def apply(
     and the next run takes it up.
     """
     _below(root, render.POLICY_DIR).mkdir(mode=0o755, parents=True, exist_ok=True)
-    _write(root, JOURNAL, json.dumps({"connections": sorted(change.add), "restart": change.restart}) + "\n")
+    unfinished = {"connections": sorted(change.add), "restart": change.restart, "secrets": change.secrets}
+    _write(root, JOURNAL, json.dumps(unfinished) + "\n")
     for path, text in change.write.items():
         _write(root, path, text)
     if render.WATCH_UNIT_FILE in change.remove:
@@ -136,7 +137,7 @@ def apply(
     elif change.start:
         run(["systemctl", "start", SERVICE])
     else:
-        restarted = not _live(change, run, connections_in(_files(root)))
+        restarted = not change_live(change, run, connections_in(_files(root)))
     if change.watch:
         run(["systemctl", "daemon-reload"])
         run(["systemctl", "enable", "--quiet", render.WATCH_SERVICE])
@@ -148,7 +149,7 @@ def apply(
     _below(root, JOURNAL).unlink()
 
 
-def _live(change: Delta, run: Runner, written: Mapping[str, Connection]) -> bool:
+def change_live(change: Delta, run: Runner, written: Mapping[str, Connection]) -> bool:
     """Carry out *change* under traffic; return whether that went, or pluto had to be restarted."""
     for target in change.terminate:
         # In this order: the peer is told, and pluto 5.2 forgets the entry before it
@@ -300,7 +301,9 @@ def _is_ours(path: str) -> bool:
 def _read_journal(root: Path) -> Journal | None:
     try:
         found = json.loads(_below(root, JOURNAL).read_text(encoding="utf-8"))
-        return Journal(frozenset(found["connections"]), bool(found["restart"]))
+        return Journal(
+            frozenset(found["connections"]), bool(found["restart"]), bool(found.get("secrets", True))
+        )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):

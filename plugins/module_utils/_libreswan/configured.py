@@ -21,9 +21,10 @@ _KEY = re.compile(r'^(?P<ids>\S+ \S+) : PSK "(?P<psk>[A-Za-z0-9+/]{64})"$', re.M
 
 def fingerprints(root: Path = Path("/")) -> dict[str, str]:
     """Return connection name → fingerprint of what the collection's files below *root* hold."""
+    folder = root / render.CONF_DIR.lstrip("/")
     return {
         name: connection.fingerprint
-        for path in sorted((root / render.CONF_DIR.lstrip("/")).glob(f"{PREFIX}*.conf"))
+        for path in sorted([*folder.glob(f"{PREFIX}*.conf"), *folder.glob(f"{PREFIX}vip/*.node.conf")])
         for name, connection in connections_of(path.read_text(encoding="utf-8", errors="replace")).items()
     }
 

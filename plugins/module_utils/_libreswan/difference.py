@@ -20,6 +20,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.endpoint
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import IkeSa, Loaded
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import is_pair
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.vips import is_vip
 
 SERVICE = "ipsec"
 
@@ -30,6 +31,7 @@ class Journal:
 
     connections: frozenset[str] = frozenset()
     restart: bool = False
+    secrets: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,19 @@ class Delta:
         return next((word for word, true in done if true), "none")
 
 
-def delta(observed: Observed, files: Mapping[str, str], *, serve: bool = True, reread: bool = True) -> Delta:
+def delta(
+    observed: Observed,
+    files: Mapping[str, str],
+    *,
+    serve: bool = True,
+    reread: bool = True,
+    vips: bool = False,
+) -> Delta:
     """Return what turns *observed* into *files*.
 
     With *serve* the service has to run and be enabled; without it a stopped service is left
-    stopped. *reread* says whether pluto survives it if it is told to read certificates again.
+    stopped. *vips* says that it is about the connections of virtual addresses here, and not about the
+    others. *reread* says whether pluto survives it if it is told to read certificates again.
     """
     write = {path: text for path, text in files.items() if observed.files.get(path) != text}
     remove = tuple(sorted(set(observed.files) - set(files)))
@@ -109,7 +119,7 @@ def delta(observed: Observed, files: Mapping[str, str], *, serve: bool = True, r
     if loaded is None:
         return Delta(write, remove, enable=enable, start=serve)
     wanted, present = connections_in(files), connections_in(observed.files)
-    journal = observed.journal or Journal()
+    journal = observed.journal or Journal(secrets=False)
     before, after = render.entries_in(observed.files), render.entries_in(files)
     changed = {
         name
@@ -118,7 +128,7 @@ def delta(observed: Observed, files: Mapping[str, str], *, serve: bool = True, r
         or _differ(present.get(name), connection)
         or name in journal.connections
     }
-    ours = {name for name in loaded.connections if name.startswith(PREFIX)}
+    ours = {name for name in loaded.connections if name.startswith(PREFIX) and is_vip(name) == vips}
     delete = tuple(sorted(ours - set(wanted)))
     # A group that gains an entry is loaded again, though it is the same: pluto 5.2 reads
     # the groups from the newest to the oldest and takes an entry that it meets before
@@ -149,8 +159,7 @@ def delta(observed: Observed, files: Mapping[str, str], *, serve: bool = True, r
         delete=delete,
         add=add,
         exceptions={name: cidr for name, cidr in {**exceptions, **replaces}.items() if name in add and after},
-        secrets=observed.files.get(render.SECRETS_FILE) != files.get(render.SECRETS_FILE)
-        or bool(observed.journal),
+        secrets=observed.files.get(render.SECRETS_FILE) != files.get(render.SECRETS_FILE) or journal.secrets,
         certificates=renewed.CERTIFICATE in observed.renewed and reread,
         authorities=bool(observed.renewed),
         listen=bool(gaining or terminate or observed.journal or set(add) & set(after)),
@@ -168,6 +177,19 @@ def delta(observed: Observed, files: Mapping[str, str], *, serve: bool = True, r
     )
 
 
+def first_keys(observed: Observed, files: Mapping[str, str]) -> Delta:
+    """Return what lets a running pluto know pre-shared keys before the connections that need them.
+
+    Up to libreswan 5.1, ``--rereadsecrets`` frees the private keys that a thread may be signing with just then, which
+    pluto does not survive. So hosts that have no pre-shared keys yet get them while nobody has a reason to negotiate:
+    before the first of them replaces a connection, which its peers would at once bring up again.
+    """
+    write = {path: text for path, text in files.items() if observed.files.get(path) != text}
+    if observed.loaded is None or observed.journal or not write:
+        return Delta()
+    return Delta(write, secrets=True)
+
+
 def _differ(present: Connection | None, wanted: Connection) -> bool:
     """Return whether a connection has to be loaded again, which ends its SA, to become what is wanted."""
     if present is None or not is_pair(wanted.name):
@@ -178,14 +200,14 @@ def _differ(present: Connection | None, wanted: Connection) -> bool:
     return relaxed or present.without("auto") != wanted.without("auto")
 
 
-def file_diff(observed: Observed, change: Delta) -> list[dict[str, str]]:
-    """Return the change of the files, and of the service, in the form of ``--diff``."""
+def file_diff(before: Mapping[str, str], change: Delta) -> list[dict[str, str]]:
+    """Return the change of the files *before*, path → text, and of the service, in the form of ``--diff``."""
     after = {**change.write, **dict.fromkeys(change.remove, "")}
     diff = [
         {
             "before_header": path,
             "after_header": path,
-            "before": observed.files.get(path, ""),
+            "before": before.get(path, ""),
             "after": text,
         }
         for path, text in sorted(after.items())

@@ -18,6 +18,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connecti
 
 # Neither a network nor a member may have it in its name, so that no two pairs share one.
 _SEPARATOR = "+"
+_VIP_SUFFIX = ".vip"
 
 AUTO = {
     # The kernel asks for an SA, and lets nothing out in clear while there is none.
@@ -46,6 +47,14 @@ class Peer:
     nat_address: str | None = None
     """Where IKE and ESP find it if it is behind NAT; *address* is then its own one, which traffic is for."""
 
+    id: str | None = None
+    """By which it is known, in libreswan's notation, if that is not *fqdn*: a virtual address is no host."""
+
+    @property
+    def known_as(self) -> str:
+        """Its id, in libreswan's notation."""
+        return self.id or f"@{self.fqdn}"
+
     @property
     def reached_at(self) -> str:
         """To which address IKE and ESP go."""
@@ -71,12 +80,19 @@ def is_pair(connection: str) -> bool:
     return connection.startswith(PREFIX) and _SEPARATOR in connection
 
 
+def vip_member(vip: str) -> str:
+    """Return what a virtual address is called where members are: no member may have such a name."""
+    return f"{vip}{_VIP_SUFFIX}"
+
+
 def begins(network: str, own: str, peer: str) -> bool:
     """Return whether *own* is the end of the pair that begins.
 
-    The lowest bit of SHA-256 over network and sorted names: each member begins with about half
-    of its peers.
+    A virtual address never does: whoever holds it does so once, when it comes. Else it is the lowest
+    bit of SHA-256 over network and sorted names: each member begins with about half of its peers.
     """
+    if peer.endswith(_VIP_SUFFIX):
+        return True
     first, second = sorted((own, peer))
     digest = hashlib.sha256("\0".join((network, first, second)).encode()).digest()
     return own == (second if digest[-1] & 1 else first)

@@ -299,13 +299,21 @@ def _of_network(
     if not settings.mesh:
         return (
             *(_group(settings, network, group, dialect) for group in GROUPS),
-            *(_exception(network, entry) for entry in sorted(set(network.clear))),
+            *(exception(network, entry) for entry in sorted(set(network.clear))),
             *endpoints,
         )
     pairs = settings.pairs(network)
     return (
         *(
-            _pair(settings, network, name, peer, dialect, enforcement[name])
+            pair(
+                settings,
+                network,
+                name,
+                peer,
+                dialect,
+                enforcement[name],
+                begins=begins(network.name, settings.member, peer.member),
+            )
             for name, peer in sorted(pairs.items())
             if name in enforcement
         ),
@@ -315,7 +323,7 @@ def _of_network(
             if peer.nat_address and enforcement.get(name) == "private"
         ),
         # Without a port it would be for an address that no pair is for, and that is in clear anyway.
-        *(_exception(network, entry) for entry in sorted(set(network.clear)) if " " in entry),
+        *(exception(network, entry) for entry in sorted(set(network.clear)) if " " in entry),
         *endpoints,
     )
 
@@ -330,33 +338,46 @@ def _endpoints(settings: Settings, network: Network, dialect: Dialect) -> tuple[
     )
 
 
-def _pair(
-    settings: Settings, network: Network, name: str, peer: Peer, dialect: Dialect, state: str
+def pair(
+    settings: Settings,
+    network: Network,
+    name: str,
+    peer: Peer,
+    dialect: Dialect,
+    state: str,
+    *,
+    begins: bool,
+    own_id: str = "",
 ) -> Connection:
+    """Return the connection *name* with *peer*, in a state of `pairs.AUTO`; *begins*: whether this end does.
+
+    This end is known by *own_id*, by default its host name.
+    """
     certificate = settings.certificate
     open_ = state == "private-or-clear" and dialect.traps_what_ends
     return Connection(
         name,
         (
             # Transport mode is for the addresses in the packet, and NAT changes one of them.
-            *_algorithms(settings, replace(network, mode="tunnel") if peer.nat_address else network, dialect),
+            *algorithms(settings, replace(network, mode="tunnel") if peer.nat_address else network, dialect),
             ("left", network.address),
-            ("leftid", f"@{settings.fqdn}"),
+            ("leftid", own_id or f"@{settings.fqdn}"),
             *((("leftcert", certificate),) if certificate else ()),
             ("leftupdown", "%disabled"),
             ("right", peer.reached_at),
             *((("rightsubnet", f"{peer.address}/{network.width}"),) if peer.nat_address else ()),
-            ("rightid", f"@{peer.fqdn}"),
+            ("rightid", peer.known_as),
             *((("rightca", "%same"),) if certificate and settings.one_ca else ()),
             *((("failureshunt", "passthrough"),) if open_ else ()),
             *dialect.tries,
             *LIVENESS,
-            ("auto", AUTO[state, begins(network.name, settings.member, peer.member)]),
+            ("auto", AUTO[state, begins]),
         ),
     )
 
 
-def _algorithms(settings: Settings, network: Network, dialect: Dialect) -> tuple[tuple[str, str], ...]:
+def algorithms(settings: Settings, network: Network, dialect: Dialect) -> tuple[tuple[str, str], ...]:
+    """Return the keywords for how traffic on *network* is encrypted, and how its ends authenticate."""
     return (
         ("type", network.mode),
         ("authby", settings.authby),
@@ -372,7 +393,7 @@ def _group(settings: Settings, network: Network, group: str, dialect: Dialect) -
     return Connection(
         network.connection(group),
         (
-            *_algorithms(settings, network, dialect),
+            *algorithms(settings, network, dialect),
             ("left", network.address),
             ("leftid", "%fromcert"),
             ("leftcert", str(settings.certificate)),
@@ -391,9 +412,10 @@ def _group(settings: Settings, network: Network, group: str, dialect: Dialect) -
     )
 
 
-def _exception(network: Network, entry: str) -> Connection:
+def exception(network: Network, entry: str) -> Connection:
+    """Return the connection that leaves an *entry* of the exceptions in clear."""
     cidr, *ports = entry.split()
-    keywords = [*_without_sa("passthrough", network, cidr)]
+    keywords = [*without_sa("passthrough", network, cidr)]
     if ports:
         protocol, source, destination = ports
         keywords += [
@@ -412,11 +434,11 @@ def _barrier(network: Network, address: str) -> Connection:
     """
     return Connection(
         network.connection(f"nat-{address.replace(':', '.')}"),
-        (*_without_sa("drop", network, f"{address}/{network.width}"), ("auto", "ondemand")),
+        (*without_sa("drop", network, f"{address}/{network.width}"), ("auto", "ondemand")),
     )
 
 
-def _without_sa(kind: str, network: Network, peers: str) -> tuple[tuple[str, str], ...]:
+def without_sa(kind: str, network: Network, peers: str) -> tuple[tuple[str, str], ...]:
     """Return the keywords of what is done without IKE to traffic with *peers*, a CIDR."""
     return (
         ("type", kind),

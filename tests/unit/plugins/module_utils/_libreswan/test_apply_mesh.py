@@ -211,6 +211,42 @@ def test_journal_makes_the_next_run_load_its_pairs_and_all_keys() -> None:
     assert (change.add, change.secrets, change.listen, change.restart) == ((pair(3),), True, True, False)
 
 
+def test_journal_of_a_change_without_keys_has_none_read() -> None:
+    """Reading them is a danger where certificates are in use, see `difference.first_keys`."""
+    unfinished = observed(PRIVATE, journal=difference.Journal(frozenset({pair(3)}), secrets=False))
+    assert not difference.delta(unfinished, PRIVATE).secrets
+
+
+@pytest.mark.parametrize("secrets", [True, False])
+def test_journal_says_whether_keys_were_to_be_read(secrets: bool, tmp_path: Path) -> None:
+    change = replace(difference.delta(observed({}), PRIVATE), secrets=secrets)
+    with pytest.raises(CommandError):
+        applied(change, tmp_path, fail="systemctl restart")
+    journal = apply.observe(Host(), tmp_path).journal
+    assert journal is not None
+    assert journal.secrets is secrets
+
+
+def test_first_keys_are_read_before_anything_is_replaced(tmp_path: Path) -> None:
+    change = difference.first_keys(observed(PREPARED), KEYS)
+    assert change == difference.Delta(KEYS, secrets=True)
+    host = applied(change, tmp_path)
+    assert host.changes == ["ipsec whack --rereadsecrets"]
+    assert not (tmp_path / apply.JOURNAL.lstrip("/")).exists()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(observed({**PREPARED, **KEYS}), id="they are there"),
+        pytest.param(replace(observed(PREPARED), loaded=None), id="pluto reads them when it starts"),
+        pytest.param(observed(PREPARED, journal=difference.Journal()), id="an unfinished run comes first"),
+    ],
+)
+def test_first_keys_that_nobody_waits_for(before: difference.Observed) -> None:
+    assert not difference.first_keys(before, KEYS)
+
+
 @pytest.mark.parametrize(
     ("present", "wanted"), [({}, KEYS), (KEYS, OTHER_KEYS), (KEYS, {})], ids=["first", "other", "none"]
 )
@@ -244,7 +280,7 @@ def test_certificate_is_not_read_again_without_need() -> None:
 def test_diff_holds_no_key(present: dict[str, str]) -> None:
     before = observed({**PREPARED, **present}, trapped=False)
     change = difference.delta(before, {**PRIVATE, **KEYS})
-    text = json.dumps(difference.file_diff(before, change))
+    text = json.dumps(difference.file_diff(before.files, change))
     assert SECRET not in text
     assert "b3RoZXI=" not in text
     assert (render.SECRETS_FILE in text) is (present is not KEYS)
@@ -252,7 +288,7 @@ def test_diff_holds_no_key(present: dict[str, str]) -> None:
 
 def test_diff_names_what_becomes_of_pairs() -> None:
     before = observed(PREPARED, h2=True, h3=False, h4=True)
-    live = difference.file_diff(before, difference.delta(before, {**PRIVATE, **OTHER_KEYS}))[-1]
+    live = difference.file_diff(before.files, difference.delta(before, {**PRIVATE, **OTHER_KEYS}))[-1]
     assert live["after"].splitlines() == [f"route {pair(3)}", f"load other keys from {render.SECRETS_FILE}"]
 
 
