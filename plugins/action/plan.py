@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._model import tripleo
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import (
     Host,
     HostAddress,
@@ -30,6 +32,8 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._plan.write import 
 _SPECS = Path(__file__).parents[2] / "roles" / "plan" / "meta" / "argument_specs.yml"
 _HOST_INFO = "__ipsec_host_info"
 _CACHED_ADDRESSES = "__ipsec_addresses"
+TRANSLATION = "__ipsec_tripleo"
+"""The result of the action tripleo, if it ran."""
 
 
 def _is_plain(value: Any) -> bool:
@@ -82,12 +86,17 @@ class ActionModule(ActionBase):
             }
         )
         names = variables["groups"].get(args["group"], [])
-        hosts = [self._host(name, variables) for name in names if name not in args["without"]]
+        hosts = [
+            self._translated(self._host(name, variables), variables)
+            for name in names
+            if name not in args["without"]
+        ]
         try:
             plan = make_plan(
                 hosts,
                 args["group"],
                 self._specs(),
+                groups=variables["groups"],
                 play_hosts=variables["ansible_play_batch"],
                 check_mode=self._task.check_mode,
             )
@@ -117,7 +126,25 @@ class ActionModule(ActionBase):
             options: Mapping[str, Spec] = yaml.safe_load(file)["argument_specs"]["main"]["options"]
         return options
 
-    def _host(self, name: str, task_vars: Mapping[str, Any]) -> Host:
+    @staticmethod
+    def _translated(host: Host, task_vars: Mapping[str, Any]) -> Host:
+        """Return *host* in the words of the cluster model, if the action tripleo has read the inventory."""
+        translation = task_vars.get(TRANSLATION)
+        if translation is None:
+            return host
+        facts = host.facts
+        if facts is not None:
+            # The option goes with what else tripleo-ipsec has left.
+            facts = replace(facts, setup=tripleo.without_former_option(facts.setup))
+        variables = tripleo.variables_of(host.name, host.variables, translation)
+        return replace(host, variables=variables, facts=facts)
+
+    def _host(
+        self,
+        name: str,
+        task_vars: Mapping[str, Any],
+        matters: Callable[[str], bool] = lambda key: key.startswith(PREFIX),
+    ) -> Host:
         """Return what is known of the host *name*, which this play works on or not."""
         hostvars = task_vars["hostvars"]
         # hostvars[name] would leave out what the play and the role set, and template through a proxy.
@@ -141,7 +168,7 @@ class ActionModule(ActionBase):
         ansible_host = value("ansible_host") or value("ansible_ssh_host")
         return Host(
             name=name,
-            variables={key: value(key) for key in raw if key.startswith(PREFIX)},
+            variables={key: value(key) for key in raw if matters(key)},
             facts=HostFacts.from_info(info) if reached else None,
             cached=None if reached else cached_addresses(raw["ansible_facts"]),
             ansible_host=ansible_host if isinstance(ansible_host, str) else None,

@@ -22,6 +22,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._report.matrix impo
     matrix_lines,
     problem_lines,
 )
+from ansible_collections.underlay.ipsec.plugins.module_utils._report.vips import vip_lines
 
 
 class ActionModule(ActionBase):
@@ -105,7 +106,7 @@ def _text(report: Mapping[str, Any], written: Mapping[str, str] | None) -> str:
     if lines:
         count = len(report["problems"])
         lines.insert(0, f"Reality is not as planned: {count} {'problem' if count == 1 else 'problems'}.")
-    lines += matrix_lines(report) + endpoint_lines(report) + certificate_lines(report)
+    lines += matrix_lines(report) + vip_lines(report) + endpoint_lines(report) + certificate_lines(report)
     if not report["complete"]:
         lines.append(f"Not part of this run, and not observed: {', '.join(report['not_in_this_run'])}")
     lines += [f"Warning: {warning}" for warning in report["warnings"]]

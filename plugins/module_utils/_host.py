@@ -22,6 +22,7 @@ from typing import Any
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, IpsecError
 from ansible_collections.underlay.ipsec.plugins.module_utils._firewall.detect import firewalls
 from ansible_collections.underlay.ipsec.plugins.module_utils._mtu.links import read_links
+from ansible_collections.underlay.ipsec.plugins.module_utils._pacemaker.live import facts
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
 PACKAGE = "libreswan"
@@ -279,6 +280,9 @@ def inspect_host(
         "hostname": os.uname().nodename,
         "firewall": firewalls(run),
         "links": read_links(run),
+        "pacemaker": facts(run),
         "mtu_applied": (root / "etc/underlay-ipsec/mtu.json").exists(),
+        "keys_applied": (root / "etc/ipsec.d/underlay.secrets").exists(),
+        "vips_applied": (root / "etc/ipsec.d/underlay-vip").exists(),
         "boot_id": (root / "proc/sys/kernel/random/boot_id").read_text().strip(),
     }

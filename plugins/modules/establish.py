@@ -56,6 +56,11 @@ options:
       nat_address:
         description: Where to find the peer if it is behind NAT.
         type: str
+  vips:
+    description: Virtual addresses, the C(vips) in the part C(libreswan) of the member's slice. Those that are here are left out.
+    type: list
+    elements: dict
+    default: []
   endpoints:
     description: The C(endpoints) in the part C(libreswan) of the member's slice. Only those that are to be initiated count.
     type: list
@@ -142,7 +147,9 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs im
     pair_name,
     peer_from,
 )
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.vips import vip_from
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.account import read_accounts
+from ansible_collections.underlay.ipsec.plugins.module_utils._probe.host import own_addresses
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
 
 
@@ -158,6 +165,7 @@ def argument_spec() -> dict[str, Any]:
     return {
         "member": {"type": "str", "required": True},
         "peers": {"type": "list", "elements": "dict", "required": True, "options": peer},
+        "vips": {"type": "list", "elements": "dict", "default": []},
         "endpoints": {"type": "list", "elements": "dict", "default": []},
         "timeout": {"type": "float", "default": 60},
         "elapsed": {"type": "float", "default": 0},
@@ -179,6 +187,9 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
     run = host_runner()
     own = params["member"]
     peers = {pair_name(peer.network, own, peer.member): peer for peer in map(peer_from, params["peers"])}
+    vips = list(map(vip_from, params["vips"]))
+    here = own_addresses(run) if vips else frozenset()
+    peers.update({vip.node: vip.peer for vip in vips if vip.address not in here})
     endpoints = [endpoint for endpoint in map(endpoint_from, params["endpoints"]) if endpoint.initiate]
     outside = {name: endpoint for endpoint in endpoints for name in endpoint.connections}
     ours = {name: begins(peer.network, own, peer.member) for name, peer in peers.items()}

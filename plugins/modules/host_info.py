@@ -136,6 +136,27 @@ links:
   elements: dict
   sample:
     - {name: eth1, mtu: 1500, kind: null, lower: null, local: null, remote: null, family: null, up: true}
+pacemaker:
+  description:
+    - The pacemaker cluster that the host is in, null if it is in none. C(node) is the host's name there.
+    - C(addresses) are the addresses that the cluster brings up, each with the ids of its resources.
+  returned: success
+  type: dict
+  sample:
+    cluster: tripleo_cluster
+    nodes: [controller-0, controller-1, controller-2]
+    node: controller-0
+    quorum: true
+    addresses: {172.16.2.250: [ip-172.16.2.250]}
+keys_applied:
+  description: Whether the host has a file of the collection with pre-shared keys.
+  returned: success
+  type: bool
+  sample: false
+vips_applied:
+  description: Whether M(underlay.ipsec.vip) has anything on the host.
+  returned: success
+  type: bool
 mtu_applied:
   description: Whether M(underlay.ipsec.mtu) has changed anything on the host.
   returned: success

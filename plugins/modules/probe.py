@@ -320,6 +320,12 @@ service:
   description: Whether the service is C(active) and C(enabled).
   returned: success
   type: dict
+holds:
+  description: The virtual addresses that this host has.
+  returned: success
+  type: list
+  elements: str
+  sample: [internal_api.vip]
 fail_closed:
   description: Whether the firewall has the rules that drop clear text, as they were loaded; null if none were.
   returned: success
@@ -344,6 +350,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._probe.certificates
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.endpoints import describe_endpoints
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.host import (
     describe,
+    own_addresses,
     read_service,
     targets,
 )
@@ -400,7 +407,10 @@ def main() -> None:
 
 def _run(params: dict[str, Any]) -> dict[str, Any]:
     run = host_runner()
-    peers = targets(params["networks"], params["member"])
+    known = targets(params["networks"], params["member"])
+    # What the host has itself, it does not reach over the wire.
+    here = own_addresses(run)
+    peers = tuple(target for target in known if target.route.destination not in here)
     unprotected = {(network["name"], peer) for network in params["networks"] for peer in network["clear"]}
     routes = [target.route for target in peers]
     clear = {target.route for target in peers if (target.network, target.peer) in unprotected}
@@ -444,6 +454,7 @@ def _run(params: dict[str, Any]) -> dict[str, Any]:
         "service": service,
         "links": read_links(run),
         "ways": read_ways(run, {t.network: (t.route.source, t.route.destination) for t in peers}),
+        "holds": sorted(target.peer for target in known if target not in peers),
         "fail_closed": in_force(run, Path("/")),
     }
 

@@ -98,6 +98,7 @@ class Settings:
     mtu: str = "advise"
     mtu_overlays: tuple[str, ...] = ()
     mss_clamp: bool = False
+    vip_manager: str = "pacemaker"
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,10 @@ class HostFacts:
     """Those that would work, of nftables and iptables."""
     links: tuple[Mapping[str, Any], ...] = ()
     """The host's interfaces, see `_mtu.links.read_links`."""
+    vips_applied: bool = False
+    """Whether it has connections of virtual addresses."""
+    pacemaker: Mapping[str, Any] | None = None
+    """The pacemaker cluster that it is in, see `_pacemaker.live.facts`; None if it is in none."""
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any]) -> HostFacts:
@@ -178,6 +183,8 @@ class HostFacts:
             firewalls_active=tuple(info.get("firewall", {}).get("active", ())),
             firewalls_usable=tuple(info.get("firewall", {}).get("usable", ())),
             links=tuple(info.get("links", ())),
+            pacemaker=info.get("pacemaker"),
+            vips_applied=info.get("vips_applied", False),
         )
 
 

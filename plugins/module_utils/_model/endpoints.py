@@ -343,23 +343,28 @@ def _check_psk(raw: Mapping[str, Any], identity: str | None, variable: str, prob
             variable=where,
         )
         return
-    if len(psk) < _PSK_MINIMUM:
-        problems.add(
-            f"it is shorter than {_PSK_MINIMUM} characters",
-            "Set a long random one, in a vault",
-            variable=where,
-        )
-    if not _PSK.fullmatch(psk):
-        problems.add(
-            "it holds a quotation mark or what is not printable ASCII, which libreswan cannot read",
-            "Use letters and digits, for example Base64",
-            variable=where,
-        )
+    check_key(psk, where, problems)
     if identity is not None and "=" in identity:
         problems.add(
             "libreswan cannot look for a pre-shared key by a certificate's subject",
             "Use a host name or an address",
             variable=f"{variable}.id",
+        )
+
+
+def check_key(psk: str, variable: str, problems: Problems) -> None:
+    """Find what keeps *psk* from being a pre-shared key."""
+    if len(psk) < _PSK_MINIMUM:
+        problems.add(
+            f"it is shorter than {_PSK_MINIMUM} characters",
+            "Set a long random one, in a vault",
+            variable=variable,
+        )
+    if not _PSK.fullmatch(psk):
+        problems.add(
+            "it holds a quotation mark or what is not printable ASCII, which libreswan cannot read",
+            "Use letters and digits, for example Base64",
+            variable=variable,
         )
 
 

@@ -22,6 +22,9 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster impo
     Settings,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.proposals import proposal_faults
+from ansible_collections.underlay.ipsec.plugins.module_utils._model.tripleo import (
+    VARIABLES as TRIPLEO_VARIABLES,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.typed import Spec, did_you_mean, typed
 
 PREFIX = "ipsec_"
@@ -33,11 +36,11 @@ HOST_VARIABLES = frozenset(
 )
 """The variables that may differ between members; all others are the cluster's."""
 
-# ipsec_endpoints has keys in it.
+# ipsec_endpoints and ipsec_vips have keys in them.
 _SECRETS = frozenset(
     {
         *("ipsec_ca_passphrase", "ipsec_ca_key_passphrase", "ipsec_pkcs12_password"),
-        *("ipsec_psk_secret", "ipsec_endpoints"),
+        *("ipsec_psk_secret", "ipsec_endpoints", "ipsec_vips"),
     }
 )
 _PASSPHRASE_MINIMUM = 8
@@ -45,13 +48,16 @@ _PASSPHRASE_MINIMUM = 8
 _PSK_SECRET_MINIMUM = 32
 _LONGEST_VALIDITY_DAYS = 36500
 
-_NOT_YET = frozenset({"ipsec_vips"})
 _NOT_YET_VALUES: Mapping[str, str] = {"ipsec_state": "absent"}
 
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}")
-# Connections with endpoints have it where those of a mesh have their network.
-_RESERVED_NETWORK_NAME = "endpoint"
+# Other connections have them where those of a mesh have their network.
+_RESERVED_NETWORK_NAMES: Mapping[str, str] = {
+    "endpoint": "endpoints",
+    "vip": "virtual addresses",
+    "vip-any": "virtual addresses",
+}
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LONGEST_COMMON_NAME = 64
 
@@ -73,6 +79,12 @@ def some(names: Iterable[str], limit: int = 5) -> str:
 def check_names(hosts: Sequence[Host], specs: Mapping[str, Spec], problems: Problems) -> None:
     """Find variables that are misspelt or not supported yet, and hosts whose names cannot be used."""
     for host in hosts:
+        if host.name.endswith(".vip"):
+            problems.add(
+                "virtual addresses have such names in reports",
+                "Give it an inventory name that does not end in .vip",
+                host=host.name,
+            )
         if not _MEMBER_NAME.fullmatch(host.name):
             problems.add(
                 "its inventory name cannot be the name of a file and of a certificate",
@@ -80,14 +92,13 @@ def check_names(hosts: Sequence[Host], specs: Mapping[str, Spec], problems: Prob
                 host=host.name,
             )
         for name in sorted(host.variables.keys() - specs.keys()):
-            if name in _NOT_YET:
-                if host.variables[name]:
-                    problems.add(
-                        "this release does not support the variable yet",
-                        "Remove it",
-                        variable=name,
-                        host=host.name,
-                    )
+            if name in TRIPLEO_VARIABLES:
+                problems.add(
+                    "this is a variable of tripleo-ipsec",
+                    "Use the playbook underlay.ipsec.tripleo, which understands it, or remove it",
+                    variable=name,
+                    host=host.name,
+                )
                 continue
             # What all names begin with would make any two of them similar.
             meant = did_you_mean(name[len(PREFIX) :], [known[len(PREFIX) :] for known in specs])
@@ -217,9 +228,9 @@ def _network(raw: Mapping[str, Any], variable: str, encapsulation: str, problems
             "Use up to 20 lower-case letters, digits, dashes and underscores",
             variable=f"{variable}.name",
         )
-    elif name == _RESERVED_NETWORK_NAME:
+    elif name in _RESERVED_NETWORK_NAMES:
         problems.add(
-            f"{name!r} is what connections with endpoints are called",
+            f"{name!r} is what connections with {_RESERVED_NETWORK_NAMES[name]} are called",
             "Give the network another name",
             variable=f"{variable}.name",
         )
@@ -463,6 +474,8 @@ class Cluster:
     """What networks that do not say otherwise have."""
     endpoints: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
     """The typed value of ipsec_endpoints, see `endpoints.read_endpoints`."""
+    vips: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    """The typed value of ipsec_vips, see `vips.read_vips`."""
     auth: str | None = None
     """None if it is wrong."""
     certificate_source: str | None = None
@@ -507,6 +520,7 @@ def read_cluster(hosts: Sequence[Host], group: str, specs: Mapping[str, Spec], p
             mtu=values["ipsec_mtu"],
             mtu_overlays=tuple(values["ipsec_mtu_overlays"]),
             mss_clamp=values["ipsec_mss_clamp"],
+            vip_manager=values["ipsec_vip_manager"],
         )
     return Cluster(
         settings,
@@ -514,6 +528,7 @@ def read_cluster(hosts: Sequence[Host], group: str, specs: Mapping[str, Spec], p
         exceptions,
         encapsulation,
         endpoints=values["ipsec_endpoints"] or (),
+        vips=values["ipsec_vips"] or (),
         auth=values["ipsec_auth"],
         certificate_source=values["ipsec_certificate_source"],
         certificate_files={name: values[name] for name in CA_FILES if values[name]},

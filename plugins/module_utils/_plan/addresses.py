@@ -128,11 +128,19 @@ def _reserved(address: Address, cidr: Cidr) -> bool:
 
 
 def _choose(
-    host: str, entries: Sequence[HostAddress], network: Network, problems: Problems
+    host: str,
+    entries: Sequence[HostAddress],
+    network: Network,
+    problems: Problems,
+    virtual: Collection[Address],
 ) -> Address | None:
-    """Return the one address of *entries* on *network*; None if there is none, or, with a problem, several."""
+    """Return the one address of *entries* on *network*; None if there is none, or, with a problem, several.
+
+    One that is *virtual* is the host's own only if it has no other.
+    """
     inside = [entry for entry in entries if entry.address in network.cidr]
     addresses = {entry.address for entry in inside if entry.primary} or {entry.address for entry in inside}
+    addresses = addresses.difference(virtual) or addresses
     if len(addresses) > 1:
         problems.add(
             f"the host has several addresses in {network.cidr}: {', '.join(sorted(map(str, addresses)))}",
@@ -158,6 +166,7 @@ def member_addresses(
     networks: Mapping[str, Network],
     problems: Problems,
     behind_nat: Collection[str] = (),
+    virtual: Collection[Address] = (),
 ) -> dict[str, Address]:
     """Return the addresses of *host* by network name.
 
@@ -165,14 +174,15 @@ def member_addresses(
     the host itself; else from cached facts; else from a literal ansible_host. A host that
     was not reached and whose address on a network nobody knows is a problem. A host that
     is on none of the networks is not one yet, see `stray`. *behind_nat* are the networks
-    on which ipsec_nat_addresses says where it is.
+    on which ipsec_nat_addresses says where it is, *virtual* the addresses that move between hosts.
     """
     if given:
         return _check_given(host, given, networks, problems, behind_nat)
     known = host.cached if host.facts is None else host.facts.addresses
     if known is not None:
         chosen = (
-            (network.name, _choose(host.name, known, network, problems)) for network in networks.values()
+            (network.name, _choose(host.name, known, network, problems, virtual))
+            for network in networks.values()
         )
         return {name: address for name, address in chosen if address}
     literal = literal_address(host.ansible_host)

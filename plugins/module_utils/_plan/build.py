@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import Any
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import Problem, ProblemsError
@@ -33,6 +34,14 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._model.variables im
     read_fqdns,
     some,
     with_exceptions,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._model.vips import (
+    Vip,
+    check_clusters,
+    check_no_nat,
+    names_held,
+    read_vips,
+    vip_addresses,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._pki.bundle import Bundle
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.addresses import (
@@ -79,6 +88,11 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._plan.mtu import (
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.nat import check_nat
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.preflight import preflight
+from ansible_collections.underlay.ipsec.plugins.module_utils._plan.vips import (
+    clusters_of,
+    vips_document,
+    vips_of,
+)
 
 VERSION = 1
 """The version of the format of plan.json and of the slices."""
@@ -121,6 +135,7 @@ def _document(
     networks: Sequence[Network],
     members: Mapping[str, Member],
     endpoints: Sequence[Endpoint],
+    vips: Sequence[Vip],
     mtus: Mapping[str, int | None],
     warnings: Sequence[str],
 ) -> dict[str, Any]:
@@ -141,6 +156,7 @@ def _document(
             for name, member in members.items()
         },
         "endpoints": endpoints_document(endpoints),
+        "vips": vips_document(vips),
         "certificates": {
             "source": settings.certificate_source,
             "renew_before_days": settings.cert_renew_before_days,
@@ -162,6 +178,7 @@ def _slice(
     host: Host,
     taken: frozenset[Any],
     endpoints: Sequence[Endpoint],
+    vips: Sequence[Vip],
     bundle: Bundle | None,
 ) -> dict[str, Any]:
     controller = host.facts.controller_address if host.facts and settings.exempt_controller else None
@@ -172,7 +189,10 @@ def _slice(
         address = member.addresses.get(network.name)
         if address is None:
             continue
-        private, clear = policies(address, network, controller)
+        own_connections = [vip.address for vip in vips if vip.network == network.name]
+        private, clear = policies(
+            address, network, controller, own_connections if settings.topology == "opportunistic" else ()
+        )
         on_networks.append(
             {
                 "name": network.name,
@@ -200,7 +220,7 @@ def _slice(
             "nickname": nickname,
             "source": settings.certificate_source,
             "subject": subject_of(bundle) if bundle else {"CN": member.fqdn, "O": _ORGANIZATION},
-            "dns": [member.fqdn],
+            "dns": [member.fqdn, *names_held(vips, member.name)],
             "ip": [str(network["address"]) for network in on_networks],
             "fingerprint": bundle.fingerprint if bundle else None,
             "key_type": bundle.key_type if bundle else settings.key_type,
@@ -220,6 +240,7 @@ def _slice(
             "esp": settings.esp,
             "networks": on_networks,
             "endpoints": endpoints_of(member.name, endpoints),
+            "vips": vips_of(member, vips, {network.name: network for network in networks}),
         },
     }
 
@@ -244,7 +265,9 @@ def _firewall(
         "chain": settings.firewall_chain,
         "fail_closed": closed,
         "open": [] if settings.enforcement == "clear" else open_to(cidrs, members.values(), endpoints, own),
-        "closed": closed_traffic(libreswan["networks"], libreswan["endpoints"], settings.topology)
+        "closed": closed_traffic(
+            libreswan["networks"], libreswan["endpoints"], libreswan["vips"], settings.topology
+        )
         if closed
         else [],
         "interfaces": sorted({a.interface for a in addresses if a.address in own.addresses.values()}),
@@ -263,6 +286,7 @@ def _member_addresses(
     networks: Sequence[Network] | None,
     specs: Mapping[str, Spec],
     nat: Mapping[str, Mapping[str, Any]],
+    virtual: Collection[Any],
     problems: Problems,
 ) -> dict[str, dict[str, Any]]:
     by_name = {network.name: network for network in networks or ()}
@@ -273,7 +297,7 @@ def _member_addresses(
         given = read_addresses(host, specs, problems)
         if networks is not None and len(problems) == before:
             addresses[host.name] = member_addresses(
-                host, given, by_name, problems, nat.get(host.name, {}).keys()
+                host, given, by_name, problems, nat.get(host.name, {}).keys(), virtual
             )
             if not addresses[host.name] and len(problems) == before:
                 strays.append(host)
@@ -336,6 +360,7 @@ def make_plan(
     group: str,
     specs: Mapping[str, Spec],
     *,
+    groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
     play_hosts: Sequence[str] = (),
     check_mode: bool = False,
     read: Read = read_file,
@@ -343,7 +368,7 @@ def make_plan(
 ) -> Plan:
     """Return the plan for *hosts*, the members of the inventory's *group*.
 
-    *specs* are the options of the role plan's argument specification; *play_hosts* the
+    *specs* are the options of the role plan's argument specification; *groups* are those of the inventory; *play_hosts* the
     hosts that this run works on, each of which must have facts; *read* returns the content of
     files on the controller; *now* is an aware datetime, by default that of the controller.
 
@@ -378,7 +403,8 @@ def make_plan(
     fqdns = read_fqdns(hosts, specs, problems)
     given = ((host.name, read_addresses(host, specs, problems, "ipsec_nat_addresses")) for host in hosts)
     nat = {name: found for name, found in given if found}
-    addresses = _member_addresses(hosts, networks, specs, nat, problems)
+    virtual = vip_addresses(cluster.vips)
+    addresses = _member_addresses(hosts, networks, specs, nat, virtual, problems)
     if networks is not None and cluster.settings is not None:
         check_nat(hosts, nat, addresses, networks, cluster.settings, problems)
     ipv6 = {network.name for network in networks or () if network.cidr.version == 6}
@@ -402,13 +428,20 @@ def make_plan(
     if settings is not None and settings.exempt_controller:
         _check_controller(hosts, networks or (), problems)
     time = now or datetime.now(timezone.utc)
-    bundles = _bundles(hosts, cluster, fqdns, specs, read, time, problems, warnings)
+    known = [Member(name, fqdns.get(name, ""), addresses.get(name, {})) for name in sorted(names)]
+    vips: tuple[Vip, ...] = ()
+    if networks is not None:
+        vips = read_vips(cluster.vips, settings, networks, known, groups, problems)
+        check_no_nat(vips, nat, problems)
+        if settings is not None and settings.vip_manager == "pacemaker":
+            check_clusters(vips, hosts, problems, warnings)
+    in_certificate = {name: frozenset({fqdn, *names_held(vips, name)}) for name, fqdn in fqdns.items()}
+    bundles = _bundles(hosts, cluster, in_certificate, specs, read, time, problems, warnings)
     if settings is not None and bundles:
         # The kind of keys is the same in all bundles; the type is each one's own.
         settings = replace(settings, key_type=next(iter(bundles.values())).key_type)
     endpoints: tuple[Endpoint, ...] = ()
     if networks is not None:
-        known = [Member(name, fqdns.get(name, ""), addresses.get(name, {})) for name in sorted(names)]
         endpoints = read_endpoints(cluster.endpoints, settings, networks, known, problems)
     if settings is not None and settings.exempt_controller:
         _check_controller_is_no_endpoint(hosts, endpoints, problems)
@@ -430,13 +463,17 @@ def make_plan(
     }
     nat_networks = frozenset(name for given in nat.values() for name in given)
     mtus = _mtus(hosts, settings, networks, members, interfaces, nat_networks, problems, warnings)
+    clusters = clusters_of(vips, hosts, settings.vip_manager)
+    with_vips = bool(vips) or any(host.facts.vips_applied for host in hosts if host.facts is not None)
     slices = {}
     for host in hosts:
         if host.facts is not None:
             slices[host.name] = made = _slice(
-                settings, networks, members[host.name], host, taken, endpoints, bundles.get(host.name)
+                settings, networks, members[host.name], host, taken, endpoints, vips, bundles.get(host.name)
             )
             on_networks, own, links = made["libreswan"]["networks"], interfaces[host.name], host.facts.links
+            made["pacemaker"] = clusters[host.name]
+            made["vips"] = with_vips
             made["mtu"] = slice_mtu(
                 settings.mtu, settings.mtu_overlays, on_networks, mtus, own, links, nat_networks
             )
@@ -454,7 +491,7 @@ def make_plan(
             check_controller(host.name, host.facts, firewall["closed"], members.values(), problems)
     if problems:
         raise ProblemsError(problems)
-    plan = Plan(_document(settings, networks, members, endpoints, mtus, warnings), slices)
+    plan = Plan(_document(settings, networks, members, endpoints, vips, mtus, warnings), slices)
     _check_limit(plan, hosts, play_hosts, cluster.psk_secret)
     return plan
 
@@ -497,7 +534,7 @@ def _mtus(
 def _bundles(
     hosts: Sequence[Host],
     cluster: Cluster,
-    fqdns: Mapping[str, str],
+    names: Mapping[str, frozenset[str]],
     specs: Mapping[str, Spec],
     read: Read,
     now: datetime,
@@ -513,7 +550,7 @@ def _bundles(
         path = cluster.certificate_files.get("ipsec_ca_certificate", "")
         authorities = check_authorities(contents, path, now, problems)
     if cluster.certificate_source == "pkcs12":
-        return read_bundles(hosts, fqdns, specs, authorities, read, now, problems)
+        return read_bundles(hosts, names, specs, authorities, read, now, problems)
     idle = [host.name for host in hosts if host.variables.get("ipsec_pkcs12")]
     if idle:
         warnings.append(

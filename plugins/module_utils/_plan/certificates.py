@@ -64,7 +64,7 @@ def check_authorities(
 
 def read_bundles(
     hosts: Sequence[Host],
-    fqdns: Mapping[str, str],
+    names: Mapping[str, frozenset[str]],
     specs: Mapping[str, Spec],
     authorities: bytes | None,
     read: Read,
@@ -73,7 +73,7 @@ def read_bundles(
 ) -> dict[str, Bundle]:
     """Return the bundle of each of *hosts*, by name; without those that are wrong.
 
-    *fqdns* are the names that the certificates must have, *authorities* the CA's certificate and those
+    *names* is host → the names that its certificate must have, *authorities* the CA's certificate and those
     of its issuers in PEM. Without one of them, in which something else is wrong then, a bundle is only opened.
     """
     bundles = {}
@@ -85,15 +85,13 @@ def read_bundles(
         password = _password(files, host.name, read, problems)
         if data is None or password is None:
             continue
-        fqdn = fqdns.get(host.name)
+        needed = names.get(host.name)
         where = {"path": files.path, "host": host.name}
         try:
-            if authorities is None or fqdn is None:
+            if authorities is None or needed is None:
                 read_bundle(data, password, **where)
             else:
-                bundles[host.name] = check_bundle(
-                    data, password, authorities, frozenset({fqdn}), now, **where
-                )
+                bundles[host.name] = check_bundle(data, password, authorities, needed, now, **where)
         except ProblemsError as error:
             problems += error.problems
     _check_kinds(bundles, problems)

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import (
     Address,
+    Cidr,
     Host,
     Member,
     Network,
@@ -36,17 +37,32 @@ def clear_members(members: Sequence[Member], network: Network) -> list[str]:
     )
 
 
-def policies(address: Address, network: Network, controller: Address | None) -> tuple[list[str], list[str]]:
+def policies(
+    address: Address, network: Network, controller: Address | None, virtual: Iterable[Address] = ()
+) -> tuple[list[str], list[str]]:
     """Return the lines of the private and of the clear policy of the member that has *address* on *network*.
 
-    *controller* is the address that stays reachable in clear, if it lies inside the network.
+    *controller* is the address that stays reachable in clear, if it lies inside the network; *virtual*
+    are those that have connections of their own: pluto 4.10 crashes if one comes to a host whose group has it as a peer.
     """
     if is_clear(address, network):
         return [], [str(network.cidr)]
     clear = [str(entry) for entry in network.clear]
     if controller is not None and controller in network.cidr and not is_clear(controller, network):
         clear.append(str(ipaddress.ip_network(controller)))
-    return [str(network.cidr)], clear
+    return [str(cidr) for cidr in without(network.cidr, virtual)], clear
+
+
+def without(cidr: Cidr, addresses: Iterable[Address]) -> list[Cidr]:
+    """Return the networks that *cidr* consists of, but for *addresses*."""
+    left: list[Cidr] = [cidr]
+    for address in addresses:
+        around = next((each for each in left if address in each), None)
+        if around is not None:
+            left.remove(around)
+            # Both are of one family, or the one would not be in the other.
+            left += around.address_exclude(ipaddress.ip_network(address))  # type: ignore[arg-type]
+    return sorted(left)
 
 
 def member_warnings(network: Network, members: Sequence[Member]) -> list[str]:

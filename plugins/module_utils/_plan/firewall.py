@@ -90,9 +90,12 @@ def open_to(
 
 
 def closed_traffic(
-    on_networks: Sequence[Mapping[str, Any]], endpoints: Sequence[Mapping[str, Any]], topology: str
+    on_networks: Sequence[Mapping[str, Any]],
+    endpoints: Sequence[Mapping[str, Any]],
+    vips: Sequence[Mapping[str, Any]],
+    topology: str,
 ) -> list[dict[str, Any]]:
-    """Return what is encrypted or dropped, from a slice's networks and endpoints.
+    """Return what is encrypted or dropped, from a slice's networks, endpoints and virtual addresses.
 
     In a mesh, the peers are for the module to add: a slice does not grow with the number of hosts.
     """
@@ -107,16 +110,20 @@ def closed_traffic(
         }
         for endpoint in endpoints
     ]
-    found += [
-        {
-            "network": network["name"],
-            "local": [network["address"]],
-            "remote": network["private"] if topology == "opportunistic" else [],
-            "clear": network["clear"],
-        }
-        for network in on_networks
-        if network["private"]
-    ]
+    for network in on_networks:
+        if network["private"]:
+            here = [vip for vip in vips if vip["network"] == network["name"]]
+            own_too = [vip["address"] for vip in here if vip["holder"]]
+            others = [str(ipaddress.ip_network(vip["address"])) for vip in here]
+            found.append(
+                {
+                    "network": network["name"],
+                    # An address that is about to come, or has just gone, is not there; the rules are.
+                    "local": [network["address"], *own_too],
+                    "remote": [*network["private"], *others] if topology == "opportunistic" else others,
+                    "clear": network["clear"],
+                }
+            )
     return found
 
 

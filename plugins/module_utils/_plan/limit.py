@@ -18,6 +18,11 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.configur
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import PREFIX
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import pair_name
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.vips import (
+    is_vip,
+    node_connection,
+    vip_from,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import HostFacts
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.variables import some
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.mesh import mesh_peers, pair_keys
@@ -44,7 +49,7 @@ def limit_problem(
     affected = _changed_pairs(document, part, facts, outside) | _changed_keys(
         document, part["member"], facts, outside, secret or ""
     )
-    if _changed_groups(part, facts):
+    if _changed_groups(part, facts) or _changed_vips(part, facts):
         affected |= set(outside)
     if not affected:
         return None
@@ -93,6 +98,18 @@ def _changed_groups(part: Mapping[str, Any], facts: HostFacts) -> bool:
     }
     present = facts.connections or {}
     return any(name in present and present[name] != wanted.get(name) for name in groups)
+
+
+def _changed_vips(part: Mapping[str, Any], facts: HostFacts) -> bool:
+    """Return whether the host has other virtual addresses than it is to have; one that has nothing yet joins."""
+    present = facts.connections or {}
+    settings = render.settings_from(part["libreswan"], [])
+    vips = map(vip_from, part["libreswan"]["vips"] if part["enforcement"] != "clear" else ())
+    dialect = Dialect(*release_of(facts.libreswan_installed or _NEWEST))
+    wanted = {
+        vip.node: node_connection(settings, vip, dialect, part["enforcement"]).fingerprint for vip in vips
+    }
+    return bool(present) and wanted != {name: found for name, found in present.items() if is_vip(name)}
 
 
 def _changed_keys(

@@ -39,7 +39,7 @@ def mesh_peers(plan: Plan, member: str) -> list[dict[str, str]]:
         }
         for network in networks_of(plan, member)
         for peer, address in network["peers"].items()
-        if peer not in network["clear"]
+        if peer in plan["members"] and peer not in network["clear"]
     ]
 
 
@@ -59,6 +59,11 @@ def pair_keys(plan: Plan, member: str, secret: str) -> list[dict[str, Any]]:
 
 def pair_key(secret: str, one: str, other: str) -> str:
     """Return the key of two host names: 48 bytes in Base64."""
-    info = "\0".join(("underlay.ipsec psk", *sorted((one, other))))
+    return derived_key(secret, "underlay.ipsec psk", *sorted((one, other)))
+
+
+def derived_key(secret: str, *purpose: str) -> str:
+    """Return 48 bytes in Base64 that nobody can guess who knows *purpose* and not *secret*."""
+    info = "\0".join(purpose)
     derived = HKDF(SHA384(), _KEY_BYTES, salt=None, info=info.encode()).derive(secret.encode())
     return base64.b64encode(derived).decode()

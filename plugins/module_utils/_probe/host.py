@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +115,12 @@ def _flow(flow: Flow | None) -> dict[str, Any] | None:
         "packets_before": flow.packets_before,
         "packets_after": flow.packets_after,
     }
+
+
+def own_addresses(run: Runner) -> frozenset[str]:
+    """Return all addresses of this host."""
+    links = json.loads(run(["ip", "-j", "address"], check=False).stdout or "[]")
+    return frozenset(info["local"] for link in links for info in link.get("addr_info", ()) if "local" in info)
 
 
 def read_service(run: Runner) -> dict[str, bool]:

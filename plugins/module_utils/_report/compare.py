@@ -29,6 +29,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._report.expectation
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.mtu import mtu_warnings
 from ansible_collections.underlay.ipsec.plugins.module_utils._report.remedy import remedy
+from ansible_collections.underlay.ipsec.plugins.module_utils._report.vips import vip_problems, vips, vips_for
 
 FORMAT_VERSION = 1
 NOT_OBSERVED = "not observed"
@@ -69,6 +70,8 @@ def compare(
     problems += _unplanned_exceptions(scope, exceptions)
     if stage != BEFORE_ENFORCING:
         problems += _open_members(plan, scope, pairs)
+    floating = vips(plan, scope.results)
+    problems += vip_problems(floating)
     section = certificates(plan, scope.results, now)
     problems += certificate_problems(section)
     if stage == AFTER_RENEWAL:
@@ -100,6 +103,7 @@ def compare(
         "members": {name: _member(plan, scope, name, now) for name in natural(plan["members"])},
         "pairs": pairs,
         "endpoints": endpoints,
+        "vips": floating,
         "certificates": section,
         "problems": problems,
         "warnings": [
@@ -125,6 +129,11 @@ def _pairs(
                     place = (source, network["name"], destination)
                     pair = _pair(network["name"], source, destination, expected, observed.get(place), scope)
                     yield {**pair, "certificate": shown.get(place)}
+            for vip in vips_for(plan, scope.results, network["name"], source):
+                expected = "clear" if source in clear else "encrypted"
+                place = (source, network["name"], vip)
+                pair = _pair(network["name"], source, vip, expected, observed.get(place), scope)
+                yield {**pair, "certificate": shown.get(place)}
 
 
 def _pair(
@@ -202,7 +211,10 @@ def _member_problems(plan: Data, scope: Scope) -> list[dict[str, Any]]:
             (network["name"], peer)
             for network in plan["networks"]
             if network["name"] in plan["members"][name]["addresses"]
-            for peer in members_of(plan, network["name"])
+            for peer in (
+                *members_of(plan, network["name"]),
+                *vips_for(plan, scope.results, network["name"], name),
+            )
             if peer != name
         }
         missing = planned - {(pair["network"], pair["peer"]) for pair in result.get("pairs", ())}

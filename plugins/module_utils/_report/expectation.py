@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.pairs import vip_member
+
 Data = Mapping[str, Any]
 
 _DIGITS = re.compile(r"(\d+)")
@@ -50,6 +52,9 @@ def networks_of(plan: Data, member: str) -> list[dict[str, Any]]:
                 for peer in peers
                 if (outside := plan["members"][peer].get("nat_addresses", {}).get(name))
             }
+            for vip in plan["vips"]:
+                if vip["network"] == name:
+                    peers[vip_member(vip["name"])] = vip["address"]
             found.append(
                 {
                     "name": name,

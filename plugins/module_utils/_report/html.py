@@ -18,8 +18,10 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._report.matrix impo
     about,
     as_planned,
     by_row,
+    columns_of,
     grouped,
 )
+from ansible_collections.underlay.ipsec.plugins.module_utils._report.vips import where
 
 Data = Mapping[str, Any]
 
@@ -94,6 +96,7 @@ def _page(report: Data) -> Iterator[str]:
         yield from _network(report, network)
     yield from _members(report)
     yield from _certificates(report)
+    yield from _vips(report)
     yield from _endpoints(report)
     yield from _warnings(report)
     yield "</body></html>\n"
@@ -206,6 +209,17 @@ def _expiry(entry: Data, key: str) -> str:
     return f"<td>{escape(entry[key][:10])}</td><td{warn}>{entry['days_left']}</td>"
 
 
+def _vips(report: Data) -> Iterator[str]:
+    if not report["vips"]:
+        return
+    yield "<h2>Virtual addresses</h2><div class='scroll'><table><tr><th>Name</th><th>Address</th><th>Network</th>"
+    yield "<th>On</th></tr>"
+    for vip in report["vips"]:
+        yield f"<tr><td>{escape(vip['name'])}</td><td class='num'>{escape(vip['address'])}</td>"
+        yield f"<td>{escape(vip['network'])}</td><td>{escape(where(vip))}</td></tr>"
+    yield "</table></div>"
+
+
 def _endpoints(report: Data) -> Iterator[str]:
     if not report["endpoints"]:
         return
@@ -257,7 +271,7 @@ def _class(pair: Data) -> str:
 
 
 def _matrix(rows: Mapping[str, Mapping[str, Data]]) -> Iterator[str]:
-    names = list(rows)
+    names = columns_of(rows)
     size = next((size for most, size in _CELL_PIXELS if len(names) <= most), _SMALLEST_PIXELS)
     font = min(13, max(size - 1, 6))
     # A character of a monospace font is about 0.62 of its size wide.
@@ -268,10 +282,13 @@ def _matrix(rows: Mapping[str, Mapping[str, Data]]) -> Iterator[str]:
     for index, name in enumerate(names):
         middle = margin + index * size + size / 2
         if size > _SMALLEST_PIXELS:
-            yield f"<text x='{margin - 6}' y='{middle + font * 0.35:.1f}' font-size='{font}' text-anchor='end'>"
-            yield f"{escape(name)}</text><text font-size='{font}' transform='translate({middle + font * 0.35:.1f} "
+            if name in rows:
+                yield f"<text x='{margin - 6}' y='{middle + font * 0.35:.1f}' font-size='{font}' text-anchor='end'>"
+                yield f"{escape(name)}</text>"
+            yield f"<text font-size='{font}' transform='translate({middle + font * 0.35:.1f} "
             yield f"{margin - 6}) rotate(-90)'>{escape(name)}</text>"
-        yield from _row(names, name, rows[name], margin, margin + index * size, size)
+        if name in rows:
+            yield from _row(names, name, rows[name], margin, margin + index * size, size)
     yield "</svg>"
 
 

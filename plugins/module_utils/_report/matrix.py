@@ -26,6 +26,11 @@ def by_row(report: Data, network: str) -> dict[str, dict[str, Data]]:
     return rows
 
 
+def columns_of(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
+    """Return the receivers of a matrix: first those that send, then those that do not, which are virtual addresses."""
+    return list(dict.fromkeys([*rows, *(to for row in rows.values() for to in row)]))
+
+
 def matrix_lines(report: Data) -> list[str]:
     """Return one text matrix per network: rows are senders, columns receivers, ``!`` is not as planned."""
     lines: list[str] = []
@@ -61,7 +66,7 @@ def _ciphers(pairs: Sequence[Data]) -> str:
 
 def _words(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
     """Return the matrix in words, or nothing if it is too wide for that."""
-    names = list(rows)
+    columns = columns_of(rows)
     several = (
         len({p["cipher"] for row in rows.values() for p in row.values() if p["observed"] == "encrypted"}) > 1
     )
@@ -72,8 +77,9 @@ def _words(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
         cipher = f" {pair['cipher']}" if several and pair["observed"] == "encrypted" else ""
         return f"{pair['observed']}{cipher}{' !' if pair['as_planned'] is False else ''}"
 
-    table = [["from \\ to", *names]] + [[name, *(cell(rows[name].get(to)) for to in names)] for name in names]
-    widths = [max(len(row[column]) for row in table) for column in range(len(names) + 1)]
+    table = [["from \\ to", *columns]]
+    table += [[name, *(cell(row.get(to)) for to in columns)] for name, row in rows.items()]
+    widths = [max(len(row[column]) for row in table) for column in range(len(columns) + 1)]
     if sum(widths) + 2 * len(widths) > _WIDTH:
         return []
     return ["  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in table]
@@ -84,7 +90,7 @@ def _letters(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
 
     Columns are in the order of the rows' numbers; their last digits stand above them.
     """
-    names = list(rows)
+    names, columns = list(rows), columns_of(rows)
     shown = names
     if len(names) > _ROWS:
         shown = [name for name in names if any(pair["as_planned"] is False for pair in rows[name].values())]
@@ -95,10 +101,10 @@ def _letters(rows: Mapping[str, Mapping[str, Data]]) -> list[str]:
         + "; lower case: not as planned"
     ]
     lines.append(
-        f"  {'':>4} {'from'.ljust(width)}  {''.join(str((number + 1) % 10) for number in range(len(names)))}"
+        f"  {'':>4} {'from'.ljust(width)}  {''.join(str((number + 1) % 10) for number in range(len(columns)))}"
     )
     for name in shown[:_ROWS]:
-        cells = "".join(_letter(rows[name].get(to)) for to in names)
+        cells = "".join(_letter(rows[name].get(to)) for to in columns)
         lines.append(f"  {names.index(name) + 1:>4} {name.ljust(width)}  {cells}")
     if len(shown) < len(names) or len(shown) > _ROWS:
         left = len(names) - min(len(shown), _ROWS)

@@ -36,6 +36,7 @@ _REMEDIES = {
     "crossed": "Verify again in a minute: libreswan sorts it out by itself",
     "firewall": "If `ip xfrm policy` on the sender has nothing for the receiver, `systemctl restart ipsec` there puts it back,"
     " and its firewall drops clear text until then (ipsec_fail_closed); else allow it in that firewall",
+    "vip": "See `pcs status` on one of its holders",
     "fail_open": "Run site.yml for the member; `ipsec_fail_closed: false` if that is not wanted",
     "no_route": "Check that the receiver is up and that the sender has a route to its address",
     "unobserved": "Make the member reachable for Ansible, with root's rights, and verify again",

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils import _host
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import CommandError, IpsecError
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed
 
 ADDRESSES = """
@@ -347,6 +348,14 @@ def test_openshift_with_ipsec_of_its_own(name: str, expected: bool, tmp_path: Pa
     (root / "etc/ipsec.d").mkdir()
     (root / "etc/ipsec.d" / name).touch()
     assert inspect(root, {"ip -j address": "[]"})["openshift_ipsec"] is expected
+
+
+def test_pre_shared_keys_that_are_there(tmp_path: Path) -> None:
+    root = fake_root(tmp_path)
+    assert inspect(root, {"ip -j address": "[]"})["keys_applied"] is False
+    (root / "etc/ipsec.d").mkdir()
+    (root / render.SECRETS_FILE.lstrip("/")).touch()
+    assert inspect(root, {"ip -j address": "[]"})["keys_applied"] is True
 
 
 @pytest.mark.parametrize(

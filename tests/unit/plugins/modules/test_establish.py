@@ -34,7 +34,14 @@ def test_it_names_the_peers_without_an_sa(
 ) -> None:
     monkeypatch.setattr(establish, "host_runner", lambda: pluto)
     result = establish._run(
-        {"member": "h1", "peers": list(map(peer, peers)), "endpoints": [], "timeout": 0.0, "elapsed": 0.0}
+        {
+            "member": "h1",
+            "peers": list(map(peer, peers)),
+            "vips": [],
+            "endpoints": [],
+            "timeout": 0.0,
+            "elapsed": 0.0,
+        }
     )
     assert (result["changed"], result["pairs"], result["begun"]) == (False, len(peers), [])
     assert result["missing"] == [{"member": name, "network": "data", "reason": ""} for name in missing]
@@ -51,5 +58,7 @@ def test_reason_of_a_peer_behind_nat_is_at_its_nat_address(monkeypatch: pytest.M
 
     monkeypatch.setattr(establish, "host_runner", lambda: log)
     nat = {**peer(3), "address": "10.99.0.13", "nat_address": "10.88.0.50"}
-    result = establish._run({"member": "h1", "peers": [nat], "endpoints": [], "timeout": 0.0, "elapsed": 0.0})
+    result = establish._run(
+        {"member": "h1", "peers": [nat], "vips": [], "endpoints": [], "timeout": 0.0, "elapsed": 0.0}
+    )
     assert "TS_UNACCEPTABLE" in result["missing"][0]["reason"]

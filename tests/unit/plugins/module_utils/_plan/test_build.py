@@ -259,11 +259,6 @@ WRONG_FOR_ONE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     ({"ipsec_frobnicate": 1}, {}, "h2: ipsec_frobnicate: there is no such variable. Rename or remove it"),
     (
-        {"ipsec_vips": [{"name": "v"}]},
-        {},
-        "h2: ipsec_vips: this release does not support the variable yet. Remove it",
-    ),
-    (
         {"ipsec_enforcement": "clear"},
         {},
         "h2: ipsec_enforcement: it differs between members: 'private' on h1, h3; 'clear' on h2",
@@ -580,6 +575,7 @@ def test_document() -> None:
             for number in (1, 2, 3)
         },
         "endpoints": [],
+        "vips": [],
         "certificates": {"source": "ca", "renew_before_days": 183, "crl_strict": False},
         "warnings": [],
     }
@@ -631,7 +627,10 @@ def test_slice() -> None:
                 }
             ],
             "endpoints": [],
+            "vips": [],
         },
+        "vips": False,
+        "pacemaker": {"holder": False, "leader": False, "vips": []},
         "firewall": {
             "backend": "nftables",
             "chain": "INPUT",

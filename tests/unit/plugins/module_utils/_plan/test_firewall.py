@@ -176,7 +176,7 @@ CLEAR = {"name": "six", "address": "fd00:88::1", "private": [], "clear": ["fd00:
 @pytest.mark.parametrize("topology", ["opportunistic", "mesh"])
 def test_what_is_closed(topology: str) -> None:
     site = {**GATE, "name": "site", "local_subnets": ["10.1.0.0/16"], "remote_subnets": ["10.2.0.0/16"]}
-    assert closed_traffic([OWN, CLEAR], [GATE, site], topology) == [
+    assert closed_traffic([OWN, CLEAR], [GATE, site], [], topology) == [
         {"network": "endpoint gate", "local": ["10.88.0.1"], "remote": ["192.0.2.1"], "clear": []},
         {"network": "endpoint site", "local": ["10.1.0.0/16"], "remote": ["10.2.0.0/16"], "clear": []},
         {

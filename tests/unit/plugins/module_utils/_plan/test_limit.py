@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import configured, render
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import configured, render, vips
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.dialect import Dialect
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster import Host
 from ansible_collections.underlay.ipsec.plugins.module_utils._plan.build import Plan
@@ -18,6 +18,8 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._plan.mesh import m
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._plan import test_build as base
 
 MESH = {"ipsec_topology": "mesh"}
+VIP = {"name": "web", "address": "10.88.0.250", "holders": ["h2"]}
+VIPS = {"ipsec_vip_manager": "none", "ipsec_vips": [VIP]}
 OTHER_SECRET = {**base.MESH_PSK, "ipsec_psk_secret": "another secret of 32 characters!"}
 
 
@@ -33,7 +35,10 @@ def configure(root: Path, made: Plan, name: str, secret: str = "", state: str = 
     pairs = {pair: state for network in settings.networks for pair in settings.pairs(network)}
     enforcement = pairs if settings.mesh else {network.name: "private" for network in settings.networks}
     keys = render.secrets_file(pair_keys(made.document, name, secret))
-    for path, text in {**render.files(settings, Dialect(4, 10), enforcement), **keys}.items():
+    addresses = [vips.vip_from(vip) for vip in part["libreswan"]["vips"]]
+    states = {vip.name: state for vip in addresses}
+    held = vips.vip_files(settings, addresses, [], Dialect(4, 10), states, "")
+    for path, text in {**render.files(settings, Dialect(4, 10), enforcement), **keys, **held}.items():
         (root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
         (root / path.lstrip("/")).write_text(text, encoding="utf-8")
 
@@ -59,8 +64,11 @@ def limited(root: Path, before: dict[str, Any] | None, after: dict[str, Any]) ->
         (MESH, MESH),
         (base.MESH_PSK, base.MESH_PSK),
         ({}, {}),
+        ({**MESH, **VIPS}, {**MESH, **VIPS}),
+        (VIPS, VIPS),
         # To join a group changes nothing for those who are in it.
         (None, {}),
+        (None, VIPS),
         # An exception is for each host to have.
         (MESH, {**MESH, "ipsec_clear": ["10.88.0.0/24 tcp 0 22"]}),
         # A renewed certificate is still one of the same CA.
@@ -87,6 +95,10 @@ def test_what_does_not_concern_the_others_is_done(
         (MESH, {}),
         ({}, MESH),
         ({}, {"ipsec_esp": "aes_gcm128"}),
+        (MESH, {**MESH, **VIPS}),
+        ({**MESH, **VIPS}, MESH),
+        ({}, VIPS),
+        (VIPS, {**VIPS, "ipsec_vips": [{**VIP, "address": "10.88.0.251"}]}),
     ],
 )
 def test_what_would_cut_the_others_off_is_refused(

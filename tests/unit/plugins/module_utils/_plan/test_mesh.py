@@ -30,6 +30,7 @@ def plan(*networks: dict[str, Any], **changes: Any) -> dict[str, Any]:
     }
     return {
         "topology": "mesh",
+        "vips": [],
         "auth": "psk",
         "enforcement": "private",
         "networks": list(on_networks),

@@ -25,6 +25,7 @@ def plan(names: Sequence[str] = ("h1", "h2", "h3"), **changes: Any) -> dict[str,
             for index, name in enumerate(names, 1)
         },
         "endpoints": [],
+        "vips": [],
         "certificates": {"source": "ca", "renew_before_days": 183, "crl_strict": False},
         **changes,
     }

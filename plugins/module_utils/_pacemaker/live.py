@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading the CIB of the cluster that a host is in, and changing it once.
+
+The CIB holds other people's secrets (passwords of fencing devices), so it goes through pipes
+and through files that only root can read, and its text is never part of a message.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
+    CommandError,
+    Problem,
+    ProblemsError,
+)
+from ansible_collections.underlay.ipsec.plugins.module_utils._pacemaker import cib
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
+
+_DIFFERENT = 1
+_NOT_INSTALLED = 127
+
+
+def read(run: Runner) -> Element | None:
+    """Return the CIB; None if no cluster runs here, whether pacemaker is installed or not."""
+    answer = run(["cibadmin", "--query"], check=False)
+    if answer.rc != 0:
+        return None
+    try:
+        return cib.parse(answer.stdout)
+    except ValueError:
+        return None
+
+
+def facts(run: Runner) -> dict[str, Any] | None:
+    """Return what the plan needs to know of the cluster that this host is in; None if it is in none."""
+    found = read(run)
+    if found is None:
+        return None
+    cluster = cib.cluster(found)
+    return {
+        "cluster": cluster.name,
+        "nodes": list(cluster.nodes),
+        "node": run(["crm_node", "--name"], check=False).stdout.strip() or None,
+        "quorum": cluster.quorum,
+        "addresses": {address: list(ids) for address, ids in sorted(cib.addresses(found).items())},
+    }
+
+
+def push(run: Runner, before: Element, after: Element) -> None:
+    """Turn *before* into *after* in the running cluster: one change, which is taken as a whole or not at all.
+
+    What somebody else changed since *before* was read stays. Raises `CommandError` if the cluster refuses.
+    """
+    with tempfile.TemporaryDirectory(prefix="underlay-ipsec-") as folder:
+        paths = []
+        for name, content in (("before", before), ("after", after)):
+            path = Path(folder) / f"{name}.xml"
+            path.write_text(ElementTree.tostring(content, encoding="unicode"), encoding="utf-8")
+            paths.append(str(path))
+        made = run(["crm_diff", "--no-version", "--original", paths[0], "--new", paths[1]], check=False)
+    if made.rc not in (0, _DIFFERENT) or not made.stdout.strip():
+        raise CommandError(made.argv[:1], made.rc, "", made.stderr)
+    run(["cibadmin", "--patch", "--xml-pipe"], stdin=made.stdout)
+
+
+def settle(run: Runner, seconds: int) -> bool:
+    """Wait until the cluster has done what follows from a change; return whether it has within *seconds*."""
+    answer = run(["crm_resource", "--wait", f"--timeout={seconds}s"], check=False, timeout=seconds + 10)
+    return answer.rc == 0
+
+
+def no_cluster(host: str | None = None) -> Problem:
+    """Return what is wrong where virtual addresses are to be, and no cluster runs."""
+    return Problem(
+        "no pacemaker cluster runs there, which could hold the virtual addresses",
+        "Start it (pcs cluster start), or name its nodes in holders, or set ipsec_vip_manager to none",
+        variable="ipsec_vips",
+        host=host,
+    )
+
+
+def check_quorum(found: Element) -> None:
+    """Raise `ProblemsError` if the cluster has no quorum: it would do nothing, and later who knows what."""
+    if not cib.cluster(found).quorum:
+        raise ProblemsError(
+            [
+                Problem(
+                    "the pacemaker cluster has no quorum",
+                    "Bring its nodes back (pcs status), then run this again",
+                )
+            ]
+        )

@@ -1,0 +1,153 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the underlay.ipsec contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pacemaker_vip
+short_description: Let the tunnels of virtual addresses follow them in a pacemaker cluster
+description:
+  - For each virtual address, brings a resource with the agent C(ocf:underlay:ipsec-vip), its colocation with the
+    address and both orders into the cluster, or brings what is there to the wanted state.
+  - The resource of an address itself is found by the address. It has to be there, and it is not touched.
+  - The cluster's configuration is read once, changed in a copy, and the difference is pushed once. Whatever is not the
+    collection's stays as it is.
+  - Run it on one node of a cluster.
+author:
+  - underlay.ipsec contributors (@underlay-ipsec)
+extends_documentation_fragment:
+  - underlay.ipsec.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  vips:
+    description:
+      - The virtual addresses. The collection's resources for any other are removed, and with an empty list all of them.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the virtual address, as in C(ipsec_vips).
+        type: str
+        required: true
+      address:
+        description: The address.
+        type: str
+        required: true
+  add:
+    description: Whether to add what is missing. Otherwise what is there is changed or removed, as before the hosts lose their connections.
+    type: bool
+    default: true
+  replaces_tripleo:
+    description:
+      - Whether the resources C(tripleo-ipsec-*) with the agent C(ocf:heartbeat:ipsec), which the role tripleo-ipsec has made, are
+        removed in the same change, with their constraints.
+    type: bool
+    default: false
+  wait_seconds:
+    description: How long to wait, after a change, until the cluster has done what follows from it. V(0) does not wait.
+    type: int
+    default: 60
+"""
+
+EXAMPLES = r"""
+- name: Let the tunnel follow the address
+  underlay.ipsec.pacemaker_vip:
+    vips:
+      - name: internal_api
+        address: 172.16.2.250
+  run_once: true
+
+- name: Take the collection's resources out of the cluster
+  underlay.ipsec.pacemaker_vip:
+    vips: []
+  run_once: true
+"""
+
+RETURN = r"""
+resources:
+  description: The ids of the collection's resources in the cluster after the run.
+  returned: success
+  type: list
+  elements: str
+  sample: [ipsec-vip-internal_api]
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._pacemaker import cib, live
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_runner
+
+
+def main() -> None:
+    """Run the module."""
+    vip = {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}}
+    module = AnsibleModule(
+        {
+            "vips": {"type": "list", "elements": "dict", "required": True, "options": vip},
+            "add": {"type": "bool", "default": True},
+            "replaces_tripleo": {"type": "bool", "default": False},
+            "wait_seconds": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**_run(module.params, check=module.check_mode))
+    except IpsecError as error:
+        module.fail_json(msg=str(error))
+
+
+def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
+    run = host_runner()
+    vips = [cib.Vip(vip["name"], vip["address"]) for vip in params["vips"]]
+    before = live.read(run)
+    if before is None:
+        if not vips:
+            return {"changed": False, "diff": {"before": "", "after": ""}, "resources": []}
+        raise ProblemsError([live.no_cluster()])
+    live.check_quorum(before)
+    if not params["add"]:
+        present = cib.vip_resources(before)
+        vips = [vip for vip in vips if vip.resource in present]
+    replaces = params["replaces_tripleo"]
+    after = cib.with_vips(before, vips, replaces_tripleo=replaces)
+    texts = [
+        "\n".join([*cib.ours(element, tripleo=replaces), ""]).lstrip("\n") for element in (before, after)
+    ]
+    changed = texts[0] != texts[1]
+    if changed and not check:
+        live.push(run, before, after)
+        seconds = params["wait_seconds"]
+        if seconds and not live.settle(run, seconds):
+            raise ProblemsError(
+                [
+                    Problem(
+                        f"the cluster took the change, but has not carried it out within {seconds} s",
+                        "See pcs status --full, then run this again",
+                    )
+                ]
+            )
+    return {
+        "changed": changed,
+        "diff": {
+            "before_header": "cluster",
+            "after_header": "cluster",
+            "before": texts[0],
+            "after": texts[1],
+        },
+        "resources": [vip.resource for vip in vips],
+    }
+
+
+if __name__ == "__main__":
+    main()

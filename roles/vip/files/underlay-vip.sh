@@ -1,0 +1,318 @@
+#!/bin/sh
+# Managed by underlay.ipsec; changes made here are overwritten.
+#
+# Lets the tunnels of virtual addresses follow them. Whoever moves an address calls this: the resource
+# agent ipsec-vip for pacemaker, or the scripts of anything else.
+#
+#   underlay-vip.sh hold NAME      the address has come: load what lets others in, and begin with all members
+#   underlay-vip.sh release NAME   the address has gone: unload that, and be one of its peers again
+#   underlay-vip.sh state NAME     0: this host serves the address; 7: it does not; 1: it should, and something is wrong
+#   underlay-vip.sh begin NAME     begin with all members again
+#   underlay-vip.sh restore        pluto has started: bring back what it had
+#   underlay-vip.sh tidy IMPAIR    as long as pluto runs: end the SAs with those who had an address before
+#
+# For each address there are, in /etc/ipsec.d/underlay-vip, NAME.node.conf with the connection of a host
+# that does not have it, and on those that may have it NAME.holder.conf.
+set -u
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+folder=/etc/ipsec.d/underlay-vip
+held=/run/underlay-ipsec-vip
+# How long pluto may take to answer, and to come up, and somebody else to finish, in seconds.
+answer=5 start=10 turn=15
+# Every process counts: the address cannot be reached meanwhile. The script in front of whack takes longer than
+# whack itself, which lies in one of two places.
+directory=/usr/libexec/ipsec
+[ -x "$directory/whack" ] || directory=/usr/lib/ipsec
+
+say() {
+    echo "$*" >&2
+    logger -t underlay-vip -- "$*"
+}
+
+whack() {
+    timeout "$answer" "$directory/whack" "$@" 2>&1 </dev/null
+}
+
+# Ask the same of several connections: VERB CONNECTION...
+each() {
+    # shellcheck disable=SC2016
+    [ $# -eq 1 ] || timeout "$start" sh -c '
+        whack=$0 verb=$1
+        shift
+        for connection; do "$whack" --name "$connection" --asynchronous "--$verb" </dev/null; done
+    ' "$directory/whack" "$@" >/dev/null 2>&1
+}
+
+# Look what pluto has, and which addresses the host; fail if pluto does not answer.
+look() {
+    here=$(ip -o address)
+    status=$(whack --status)
+}
+
+# Return whether pluto had a connection when it was looked at.
+has() {
+    case $status in
+        *"\"$1\": "*) return 0 ;;
+    esac
+    return 1
+}
+
+# Return whether it had an SA; what follows the word depends on the family.
+encrypts() {
+    case $status in
+        *"\"$1\" esp"[.:]*) return 0 ;;
+    esac
+    return 1
+}
+
+# Return whether the host had the address of NAME.
+is_here() {
+    address_of "$1"
+    case $here in
+        *" $address/"*) return 0 ;;
+    esac
+    return 1
+}
+
+# Wait for a pluto that is on its way.
+await() {
+    ! look || return 0
+    deadline=$(($(date +%s) + start))
+    until look; do
+        case $(systemctl is-active ipsec) in
+            active | activating | reloading) ;;
+            *) say "libreswan is not running"; return 1 ;;
+        esac
+        [ "$(date +%s)" -lt "$deadline" ] || { say "pluto does not answer"; return 1; }
+        sleep 0.2
+    done
+}
+
+# One at a time: each looks at what the others change.
+exclusively() {
+    [ -d "$held" ] || mkdir -p "$held"
+    exec 9>"$held/.lock"
+    flock -w "$turn" 9 || say "going on, though somebody else is at it, too"
+}
+
+# Set `names` to those of all virtual addresses.
+all_names() {
+    names=
+    for file in "$folder"/*.node.conf; do
+        file=${file##*/}
+        [ "$file" = '*.node.conf' ] || names="$names ${file%.node.conf}"
+    done
+}
+
+# Set `connections` to the names of those in a file.
+connections_of() {
+    connections=
+    while read -r word connection; do
+        [ "$word" != conn ] || connections="$connections $connection"
+    done <"$1"
+}
+
+# Set `address` to that of NAME.
+address_of() {
+    while read -r address; do
+        case $address in
+            right=*) address=${address#right=}; return ;;
+        esac
+    done <"$folder/$1.node.conf"
+}
+
+load() {
+    timeout "$start" "$directory/addconn" --config "$1" --autoall 2>&1 9>&- </dev/null | logger -t underlay-vip
+}
+
+unload() {
+    connections_of "$1"
+    loaded=
+    for connection in $connections; do
+        ! has "$connection" || loaded="$loaded $connection"
+    done
+    # shellcheck disable=SC2086
+    each delete $loaded
+}
+
+# Before pluto finds out which addresses the host has: pluto 4.x aborts if it meets that of a peer with whom it is
+# about to negotiate. Such a connection goes before, and is to be loaded again unless the address is here.
+park() {
+    parked='' nodes=''
+    all_names
+    for other in $names; do
+        connections_of "$folder/$other.node.conf"
+        for node in $connections; do
+            if has "$node" && { ! encrypts "$node" || is_here "$other"; }; then
+                nodes="$nodes $node" parked="$parked $other"
+            fi
+        done
+    done
+    # shellcheck disable=SC2086
+    each delete $nodes
+}
+
+unpark() {
+    for other in $parked; do
+        is_here "$other" || load "$folder/$other.node.conf"
+    done
+}
+
+# Begin with all members that have not begun themselves: to begin twice is to have two SAs.
+begin() {
+    connections_of "$folder/$1.holder.conf"
+    waiting=
+    for connection in $connections; do
+        case $connection in
+            *+holder+*) encrypts "$connection" || waiting="$waiting $connection" ;;
+        esac
+    done
+    # shellcheck disable=SC2086
+    each initiate $waiting
+}
+
+hold() {
+    exclusively
+    await || return 1
+    is_here "$1" || { say "$address is not on this host"; return 1; }
+    parked=
+    if ! whole "$1"; then
+        park
+        # This has pluto find the address, too.
+        load "$folder/$1.holder.conf"
+        begin "$1"
+        look
+        whole "$1" || { say "$absent is not loaded"; unload "$folder/$1.holder.conf"; return 1; }
+    elif [ ! -e "$held/$1" ]; then
+        begin "$1"
+    fi
+    : >"$held/$1"
+    unpark
+}
+
+# Be one of the peers again of what has gone, of all addresses that left together at once.
+rejoin() {
+    sleep 0.5
+    exclusively
+    look || return
+    is_missing "$1" || return
+    park
+    whack --listen >/dev/null
+    look
+    for other in $names; do
+        ! is_missing "$other" || load "$folder/$other.node.conf"
+    done
+}
+
+# Return whether pluto has neither what the holder of NAME needs nor what its peers do.
+is_missing() {
+    ! is_here "$1" || return 1
+    for file in "$folder/$1".*.conf; do
+        connections_of "$file"
+        for connection in $connections; do
+            ! has "$connection" || return 1
+        done
+    done
+}
+
+release() {
+    exclusively
+    rm -f "$held/$1"
+    if look; then
+        unload "$folder/$1.holder.conf"
+        # The next host waits until this one is done. A function that is called with redirections keeps what they
+        # replace, and whoever reads that would wait for it.
+        (
+            exec >/dev/null 2>&1 </dev/null 9>&-
+            rejoin "$1"
+        ) &
+    else
+        # A pluto that comes back has nothing of it.
+        address_of "$1"
+        ip xfrm state deleteall src "$address"
+        ip xfrm state deleteall dst "$address"
+        ip xfrm policy deleteall src "$address" dir out
+        ip xfrm policy deleteall dst "$address" dir in
+    fi
+    return 0
+}
+
+# Return whether pluto has all that the holder needs.
+whole() {
+    connections_of "$folder/$1.holder.conf"
+    for connection in $connections; do
+        has "$connection" || { absent=$connection; return 1; }
+    done
+}
+
+state() {
+    if ! look; then
+        [ -e "$held/$1" ] || return 7
+        say "pluto does not answer"
+        return 1
+    fi
+    if ! whole "$1"; then
+        [ -e "$held/$1" ] || return 7
+        say "$absent is not loaded"
+        return 1
+    fi
+    # The address is taken away before this is told to release it: that may only be seen once.
+    if is_here "$1"; then
+        [ ! -s "$held/$1" ] || : >"$held/$1"
+    elif [ -e "$held/$1" ] && [ ! -s "$held/$1" ]; then
+        echo gone >"$held/$1"
+    else
+        say "serving $address, which is not on this host"
+        return 1
+    fi
+}
+
+restore() {
+    exclusively
+    await || return 1
+    all_names
+    for name in $names; do
+        if [ -e "$held/$name" ] && is_here "$name"; then
+            hold "$name"
+        else
+            load "$folder/$name.node.conf"
+        fi
+    done
+}
+
+# Print the numbers of the IKE SAs that a newer one has taken the place of.
+superseded() {
+    whack --showstates | sed -n '/newest/d; s/^[0-9 ]*#\([0-9]*\): "underlay-vip+.*ESTABLISHED_IKE_SA.*/\1/p'
+}
+
+# Whoever had an address says goodbye to nobody, and the SAs of before would be kept for hours. Pluto is asked to
+# look whether they are due: it ends what is superseded, and leaves alone what is not. One that is just being
+# renewed is superseded for a moment; so only what is seen twice is.
+tidy() {
+    last=
+    while sleep 5; do
+        now=$(superseded)
+        for number in $now; do
+            case " $last " in
+                *" $number "*) whack --asynchronous --impair "$1:$number" >/dev/null ;;
+            esac
+        done
+        last=$(echo "$now" | tr '\n' ' ')
+    done
+}
+
+action=${1:-} name=${2:-}
+case $action in
+    tidy) tidy "$name" ;;
+    restore) restore ;;
+    hold | release | state | begin)
+        [ -e "$folder/$name.holder.conf" ] || { say "there is no virtual address called '$name' here"; exit 5; }
+        [ "$action" != begin ] || look
+        "$action" "$name"
+        ;;
+    *)
+        sed -n '7,13s/^# *//p' "$0" >&2
+        exit 2
+        ;;
+esac
