@@ -89,11 +89,11 @@ class Capture:
     def clear_from(self, sources: Iterable[str]) -> list[Packet]:
         """Return what left any of these addresses that is neither ESP, IKE nor neighbour discovery."""
         wanted = set(sources)
-        return [p for p in self.packets if p.source in wanted and not _harmless(p)]
+        return [p for p in self.packets if p.source in wanted and not harmless(p)]
 
     def clear(self, one: str, other: str) -> list[Packet]:
         """Return what passed between two addresses that is neither ESP, IKE nor neighbour discovery."""
-        return [p for p in self.packets if p.between(one, other) and not _harmless(p)]
+        return [p for p in self.packets if p.between(one, other) and not harmless(p)]
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,10 @@ class Lab:
         self.name = name
         self.folder = folder
         """Where the scenario keeps its state; the CA and the reports are in there."""
+        self.group = "ipsec"
+        """The group of the members."""
+        self.group_variables: dict[str, Any] = {}
+        """Its variables in the inventories that playbooks run with."""
 
     # -- the lab itself
 
@@ -208,8 +212,9 @@ class Lab:
     def inventory(self, members: Iterable[str], network: str = "mgmt", **host_variables: Any) -> Path:
         """Write an inventory with *members* only; *host_variables* is host → its variables."""
         full = json.loads(Path(self.status["inventories"][network]).read_text(encoding="utf-8"))
-        group = full["all"]["children"]["ipsec"]
+        group = full["all"]["children"][self.group]
         group["hosts"] = {name: {**group["hosts"][name], **host_variables.get(name, {})} for name in members}
+        group["vars"] = {**group.get("vars", {}), **self.group_variables}
         path = self.folder / "tests-inventory.yml"
         path.write_text(json.dumps(full), encoding="utf-8")
         return path
@@ -277,7 +282,7 @@ class Lab:
     @contextmanager
     def capture(self, network: str = "data") -> Iterator[Capture]:
         """Capture a network while the block runs."""
-        found = Capture(self.folder / "capture.pcap")
+        found = Capture(self.folder / f"capture-{network}.pcap")
         ready = "echo capturing; cat >/dev/null"
         process = subprocess.Popen(
             [LAB, "capture", "--name", self.name, "--out", found.path, network, "--", "sh", "-c", ready],
@@ -545,7 +550,8 @@ def pings(said: str) -> tuple[int, tuple[int, ...]]:
     return sent, tuple(n for n in range(1, sent + 1) if n not in answered)
 
 
-def _harmless(packet: Packet) -> bool:
+def harmless(packet: Packet) -> bool:
+    """Return whether a packet is ESP, IKE or neighbour discovery."""
     if packet.protocol == _ESP:
         return True
     if packet.protocol == _UDP:
