@@ -40,7 +40,8 @@ SANITY_PIP = "24.2"
 SANITY_PYTHON = "3.11"
 # How long a scenario may take before it is taken for stuck.
 SCENARIO_SECONDS = 40 * 60
-SCENARIOS_AT_ONCE = 2
+# How many scenarios, or lint tools, run at once.
+AT_ONCE = 2
 # These begin first, the longest one before the others, so that none of them is the last one, alone.
 LONG_SCENARIOS = (
     "vip",
@@ -161,9 +162,8 @@ def check(name: str, argv: Sequence[object], *, env: Mapping[str, str] | None = 
             check=False,
         )
     ok = done.returncode == 0
-    say(f"  {'ok    ' if ok else 'FAILED'} {name} ({elapsed()})")
-    if not ok:
-        say(done.stdout)
+    said = "" if ok else f"\n{done.stdout}"  # in one piece with the name: another may run at the same time
+    say(f"  {'ok    ' if ok else 'FAILED'} {name} ({elapsed()}){said}")
     return one(ok)
 
 
@@ -200,20 +200,25 @@ def junit_tally(path: Path) -> Tally:
 
 
 def lint() -> Tally:
-    """Run every static check."""
-    tally = Tally()
+    """Run every static check, those that take longest first."""
     packages = IMPORT_PATH.relative_to(ROOT)
     python = [packages / name for name in TYPED if any((ROOT / name).rglob("*.py"))]
-    tally.add(check("ruff check", [BIN / "ruff", "check", "."]))
-    tally.add(check("ruff format", [BIN / "ruff", "format", "--check", "."]))
-    tally.add(check("mypy", [BIN / "mypy", *python, "tests/lab"]))
     # vermin takes bytes.decode(errors=…) for Python 2's str.decode(errors=…).
     host_python = [BIN / "vermin", "-q", f"--target={HOST_PYTHON}-", "--no-tips", "--violations"]
     host_python += ["--exclude", "str.decode(errors)", "plugins/modules", "plugins/module_utils"]
-    tally.add(check(f"vermin for Python {HOST_PYTHON}", host_python))
-    tally.add(check("yamllint", [BIN / "yamllint", "--strict", "."]))
-    tally.add(check("shellcheck", ["shellcheck", *filter(is_shell, project_files())]))
-    tally.add(check("ansible-lint", [BIN / "ansible-lint", "--strict", "-q"]))
+    tools: dict[str, Sequence[object]] = {
+        "ansible-lint": [BIN / "ansible-lint", "--strict", "-q"],
+        "mypy": [BIN / "mypy", *python, "tests/lab"],
+        f"vermin for Python {HOST_PYTHON}": host_python,
+        "yamllint": [BIN / "yamllint", "--strict", "."],
+        "shellcheck": ["shellcheck", *filter(is_shell, project_files())],
+        "ruff check": [BIN / "ruff", "check", "."],
+        "ruff format": [BIN / "ruff", "format", "--check", "."],
+    }
+    tally = Tally()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for result in pool.map(check, tools, tools.values()):
+            tally.add(result)
     return tally
 
 
@@ -221,7 +226,7 @@ def unit() -> Tally:
     """Run the unit tests."""
     report = JUNIT / "unit.xml"
     report.unlink(missing_ok=True)
-    ok = run([BIN / "python", "-m", "pytest", "-q", f"--junit-xml={report}"])
+    ok = run([BIN / "python", "-m", "pytest", "-q", "--numprocesses=logical", f"--junit-xml={report}"])
     tally = junit_tally(report) if report.exists() else Tally()
     if not ok and not tally.failed:
         tally.failed = 1  # pytest broke down before it could say which test
@@ -333,7 +338,7 @@ def molecule() -> Tally:
     names = [name for name in LONG_SCENARIOS if name in found] + sorted(found - set(LONG_SCENARIOS))
     # Before any clock runs: on a new machine it takes as long as a scenario.
     tally = check("kernel and images of the lab", [ROOT / "molecule" / "lab" / "lab", "build"])
-    with ThreadPoolExecutor(SCENARIOS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         for result in pool.map(scenario, names):
             tally.add(result)
     for report in JUNIT.glob("*.xml"):
