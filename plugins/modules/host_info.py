@@ -139,7 +139,8 @@ links:
 pacemaker:
   description:
     - The pacemaker cluster that the host is in, null if it is in none. C(node) is the host's name there.
-    - C(addresses) are the addresses that the cluster brings up, each with the ids of its resources.
+    - C(addresses) are the addresses that the cluster brings up, each with the ids of its resources. C(tunnels) are the ids of
+      the resources of the collection.
   returned: success
   type: dict
   sample:
@@ -148,6 +149,7 @@ pacemaker:
     node: controller-0
     quorum: true
     addresses: {172.16.2.250: [ip-172.16.2.250]}
+    tunnels: [ipsec-vip-internal_api]
 keys_applied:
   description: Whether the host has a file of the collection with pre-shared keys.
   returned: success

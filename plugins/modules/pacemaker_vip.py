@@ -42,8 +42,17 @@ options:
         description: The address.
         type: str
         required: true
+      nodes:
+        description:
+          - Names in the cluster of nodes that are ready for it. If the cluster has given up running it there, for it once found no
+            agent or no connections, it is told to look again.
+        type: list
+        elements: str
+        default: []
   add:
-    description: Whether to add what is missing. Otherwise what is there is changed or removed, as before the hosts lose their connections.
+    description:
+      - Whether to add what is missing. Otherwise the resources of other names or addresses are removed, as before the hosts lose
+        their connections.
     type: bool
     default: true
   replaces_tripleo:
@@ -82,6 +91,7 @@ resources:
 """
 
 from typing import Any
+from xml.etree.ElementTree import Element
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem, ProblemsError
@@ -91,7 +101,11 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._run import host_ru
 
 def main() -> None:
     """Run the module."""
-    vip = {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}}
+    vip = {
+        "name": {"type": "str", "required": True},
+        "address": {"type": "str", "required": True},
+        "nodes": {"type": "list", "elements": "str", "default": []},
+    }
     module = AnsibleModule(
         {
             "vips": {"type": "list", "elements": "dict", "required": True, "options": vip},
@@ -115,18 +129,27 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         if not vips:
             return {"changed": False, "diff": {"before": "", "after": ""}, "resources": []}
         raise ProblemsError([live.no_cluster()])
-    live.check_quorum(before)
-    if not params["add"]:
+    lost: list[tuple[str, str]] = []
+    if params["add"]:
+        lost = _given_up(before, params["vips"])
+    else:
+        # With another address it would start before there is anything for that, and the cluster would give it up.
         present = cib.vip_resources(before)
-        vips = [vip for vip in vips if vip.resource in present]
+        vips = [vip for vip in vips if present.get(vip.resource) == vip.address]
     replaces = params["replaces_tripleo"]
     after = cib.with_vips(before, vips, replaces_tripleo=replaces)
     texts = [
         "\n".join([*cib.ours(element, tripleo=replaces), ""]).lstrip("\n") for element in (before, after)
     ]
-    changed = texts[0] != texts[1]
+    differs = texts[0] != texts[1]
+    texts[0] += "".join(f"{resource} is given up on {node}\n" for resource, node in lost)
+    changed = differs or bool(lost)
+    if changed:
+        live.check_quorum(before)
     if changed and not check:
-        live.push(run, before, after)
+        if differs:
+            live.push(run, before, after)
+        live.look_again(run, lost)
         seconds = params["wait_seconds"]
         if seconds and not live.settle(run, seconds):
             raise ProblemsError(
@@ -147,6 +170,14 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         },
         "resources": [vip.resource for vip in vips],
     }
+
+
+def _given_up(found: Element, vips: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [
+        failure
+        for vip in vips
+        for failure in cib.given_up(found, [cib.Vip(vip["name"], vip["address"]).resource], vip["nodes"])
+    ]
 
 
 if __name__ == "__main__":

@@ -256,6 +256,16 @@ def check_clusters(
 ) -> None:
     """Find holders without pacemaker, in different clusters or in one that cannot be changed, and lost addresses."""
     seen = {host.name: host.facts.pacemaker for host in hosts if host.facts is not None}
+    holders = {name for vip in vips for name in vip.holders}
+    for name, found in seen.items():
+        # One of them may have to go from a cluster that is to have none.
+        if found is not None and not found["quorum"] and (name in holders or found["tunnels"]):
+            problems.add(
+                "its pacemaker cluster has no quorum, so that nothing in it can be changed",
+                "Bring the other nodes back (pcs status)",
+                variable=VARIABLE,
+                host=name,
+            )
     for vip in vips:
         reached = [name for name in vip.holders if name in seen]
         clusters: dict[tuple[Any, ...], list[str]] = {}
@@ -269,13 +279,6 @@ def check_clusters(
                     host=name,
                 )
                 continue
-            if not found["quorum"]:
-                problems.add(
-                    "its pacemaker cluster has no quorum, so that nothing in it can be changed",
-                    "Bring the other nodes back (pcs status)",
-                    variable=VARIABLE,
-                    host=name,
-                )
             clusters.setdefault((found["cluster"], tuple(found["nodes"])), []).append(name)
         if len(clusters) > 1:
             problems.add(
@@ -290,6 +293,21 @@ def check_clusters(
             found_on = [cluster for name in vip.holders if (cluster := seen.get(name)) is not None]
             if len(found_on) == len(vip.holders):
                 _warn_of_others(vip, found_on, warnings)
+
+
+def check_owners(vips: Sequence[Vip], hosts: Sequence[Host], problems: Problems) -> None:
+    """Find addresses on hosts that are none of their holders: nobody would reach them there any more."""
+    for vip in vips:
+        for host in hosts:
+            if host.facts is None or host.name in vip.holders:
+                continue
+            if any(vip.address == own.address for own in host.facts.addresses):
+                problems.add(
+                    f"it has {vip.address} at the moment, and is none of the holders",
+                    "Move the address to one of them first (pcs resource move), or add the host to them",
+                    variable=f"{VARIABLE} ({vip.name})",
+                    host=host.name,
+                )
 
 
 def _check_address(vip: Vip, found: Mapping[str, Any], problems: Problems) -> None:

@@ -37,6 +37,8 @@ TRIPLEO_PREFIX = "tripleo-ipsec-"
 """What the ids of the resources begin with that tripleo-ipsec has made."""
 TRIPLEO_PROVIDER, TRIPLEO_AGENT = "heartbeat", "ipsec"
 
+_HARD = frozenset({"5", "6"})
+"""What our agent says where it lacks something. The cluster runs the resource there no more until it is told to look again."""
 _ADDRESS_AGENTS = frozenset({"IPaddr", "IPaddr2"})
 _REFERENCES = ("rsc", "with-rsc", "first", "then")
 
@@ -139,9 +141,28 @@ def with_vips(cib: Element, vips: Sequence[Vip], *, replaces_tripleo: bool = Fal
     return changed
 
 
-def vip_resources(cib: Element) -> frozenset[str]:
-    """Return the ids of the resources of *cib* that are ours."""
-    return frozenset(primitive.get("id", "") for primitive in _ours(cib))
+def vip_resources(cib: Element) -> dict[str, str | None]:
+    """Return id → address of the resources of *cib* that are ours."""
+    return {primitive.get("id", ""): _option(primitive, "vip") for primitive in _ours(cib)}
+
+
+def given_up(cib: Element, resources: Iterable[str], nodes: Iterable[str]) -> list[tuple[str, str]]:
+    """Return which of *resources* cannot run on which of *nodes* because they once lacked something there.
+
+    A node that joins a cluster is asked about all resources, and may have the agent only later.
+    """
+    wanted, among = set(resources), set(nodes)
+    return sorted(
+        {
+            (resource.get("id", ""), state.get("uname", ""))
+            for state in cib.iterfind("status/node_state")
+            for resource in state.iterfind("lrm/lrm_resources/lrm_resource")
+            for operation in resource.iterfind("lrm_rsc_op")
+            if state.get("uname") in among
+            and resource.get("id") in wanted
+            and operation.get("rc-code") in _HARD
+        }
+    )
 
 
 def ours(cib: Element, *, tripleo: bool = False) -> list[str]:

@@ -10,6 +10,7 @@ and through files that only root can read, and its text is never part of a messa
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -50,6 +51,7 @@ def facts(run: Runner) -> dict[str, Any] | None:
         "node": run(["crm_node", "--name"], check=False).stdout.strip() or None,
         "quorum": cluster.quorum,
         "addresses": {address: list(ids) for address, ids in sorted(cib.addresses(found).items())},
+        "tunnels": sorted(cib.vip_resources(found)),
     }
 
 
@@ -68,6 +70,12 @@ def push(run: Runner, before: Element, after: Element) -> None:
     if made.rc not in (0, _DIFFERENT) or not made.stdout.strip():
         raise CommandError(made.argv[:1], made.rc, "", made.stderr)
     run(["cibadmin", "--patch", "--xml-pipe"], stdin=made.stdout)
+
+
+def look_again(run: Runner, failures: Iterable[tuple[str, str]]) -> None:
+    """Have the cluster forget *failures*, of resource and node each, and look anew. Raises `CommandError` if it refuses."""
+    for resource, node in failures:
+        run(["crm_resource", "--cleanup", "--resource", resource, "--node", node])
 
 
 def settle(run: Runner, seconds: int) -> bool:

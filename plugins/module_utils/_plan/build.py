@@ -39,6 +39,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._model.vips import 
     Vip,
     check_clusters,
     check_no_nat,
+    check_owners,
     names_held,
     read_vips,
     vip_addresses,
@@ -433,8 +434,10 @@ def make_plan(
     if networks is not None:
         vips = read_vips(cluster.vips, settings, networks, known, groups, problems)
         check_no_nat(vips, nat, problems)
-        if settings is not None and settings.vip_manager == "pacemaker":
-            check_clusters(vips, hosts, problems, warnings)
+        if settings is not None:
+            moved = vips if settings.vip_manager == "pacemaker" else ()
+            check_clusters(moved, hosts, problems, warnings)
+            check_owners(vips, hosts, problems)
     in_certificate = {name: frozenset({fqdn, *names_held(vips, name)}) for name, fqdn in fqdns.items()}
     bundles = _bundles(hosts, cluster, in_certificate, specs, read, time, problems, warnings)
     if settings is not None and bundles:
@@ -463,7 +466,8 @@ def make_plan(
     }
     nat_networks = frozenset(name for given in nat.values() for name in given)
     mtus = _mtus(hosts, settings, networks, members, interfaces, nat_networks, problems, warnings)
-    clusters = clusters_of(vips, hosts, settings.vip_manager)
+    follows = settings.vip_manager == "pacemaker" and settings.enforcement != "clear"
+    clusters = clusters_of(vips if follows else (), hosts)
     with_vips = bool(vips) or any(host.facts.vips_applied for host in hosts if host.facts is not None)
     slices = {}
     for host in hosts:

@@ -33,13 +33,13 @@ def vips_of(member: Member, vips: Sequence[Vip], networks: Mapping[str, Network]
     ]
 
 
-def clusters_of(vips: Sequence[Vip], hosts: Sequence[Host], manager: str) -> dict[str, dict[str, Any]]:
+def clusters_of(vips: Sequence[Vip], hosts: Sequence[Host]) -> dict[str, dict[str, Any]]:
     """Return for each host of the run what it has to do with its pacemaker cluster.
 
-    That is whether it may hold addresses that the cluster moves (``holder``), and, for the one host of each
-    cluster that configures it (``leader``), the addresses.
+    That is whether it may hold addresses that the cluster moves, *vips* (``holder``), and, for the one host of each
+    cluster that configures it (``leader``), the addresses, each with the names in the cluster of its holders in the run.
     """
-    moved = vips if manager == "pacemaker" else ()
+    reached = {host.name for host in hosts if host.facts is not None}
     found: dict[str, dict[str, Any]] = {}
     led: set[tuple[Any, ...]] = set()
     for host in hosts:
@@ -48,7 +48,7 @@ def clusters_of(vips: Sequence[Vip], hosts: Sequence[Host], manager: str) -> dic
             continue
         key = (cluster["cluster"], tuple(cluster["nodes"])) if cluster else None
         nodes = {
-            other.name
+            other.name: other.facts.pacemaker["node"]
             for other in hosts
             if cluster
             and other.facts
@@ -59,12 +59,22 @@ def clusters_of(vips: Sequence[Vip], hosts: Sequence[Host], manager: str) -> dic
         if key is not None:
             led.add(key)
         found[host.name] = {
-            "holder": any(host.name in vip.holders for vip in moved),
+            "holder": any(host.name in vip.holders for vip in vips),
             "leader": leader,
             "vips": [
-                {"name": vip.name, "address": str(vip.address)}
-                for vip in moved
-                if leader and nodes.intersection(vip.holders)
+                {
+                    "name": vip.name,
+                    "address": str(vip.address),
+                    "nodes": sorted(node for name, node in nodes.items() if name in vip.holders and node),
+                }
+                for vip in vips
+                # Whether the cluster of a holder outside the run is this one is told by the address.
+                if leader
+                and cluster
+                and (
+                    nodes.keys() & set(vip.holders)
+                    or (set(vip.holders) - reached and str(vip.address) in cluster["addresses"])
+                )
             ],
         }
     return found

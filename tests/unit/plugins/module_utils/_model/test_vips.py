@@ -231,6 +231,7 @@ def pacemaker(node: str, **changes: Any) -> dict[str, Any]:
         "node": node,
         "quorum": True,
         "addresses": {"10.88.0.50": ["ip-api"]},
+        "tunnels": [],
         **changes,
     }
 

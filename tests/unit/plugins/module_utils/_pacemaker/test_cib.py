@@ -197,3 +197,44 @@ def test_one_of_ours_in_a_group_is_not_torn_out_of_it(before: Element) -> None:
     assert text(cib.with_vips(after, [INTERNAL])) == text(after)
     with pytest.raises(ProblemsError, match="somebody has put it into a group"):
         cib.with_vips(after, [])
+
+
+def test_resources_are_told_with_their_addresses(before: Element) -> None:
+    assert cib.vip_resources(before) == {}
+    assert cib.vip_resources(cib.with_vips(before, [INTERNAL, SIX])) == {
+        INTERNAL.resource: "172.16.2.250",
+        SIX.resource: "fd00:2::fa",
+    }
+
+
+HISTORY = """
+<node_state uname="{node}"><lrm id="1"><lrm_resources>
+  <lrm_resource id="{resource}">
+    <lrm_rsc_op id="{resource}_last_0" operation="{operation}" rc-code="{code}"/>
+    <lrm_rsc_op id="{resource}_last_failure_0" operation="{operation}" rc-code="{code}"/>
+  </lrm_resource>
+</lrm_resources></lrm></node_state>
+"""
+
+
+@pytest.mark.parametrize(
+    ("node", "resource", "code", "expected"),
+    [
+        ("controller-1", INTERNAL.resource, 5, [(INTERNAL.resource, "controller-1")]),
+        ("controller-1", INTERNAL.resource, 6, [(INTERNAL.resource, "controller-1")]),
+        # The cluster tries again by itself.
+        ("controller-1", INTERNAL.resource, 1, []),
+        ("controller-1", INTERNAL.resource, 7, []),
+        ("controller-1", "nginx", 5, []),
+        # Not ready for it: it would be given up again.
+        ("controller-2", INTERNAL.resource, 5, []),
+    ],
+)
+def test_where_the_cluster_has_given_up(
+    before: Element, node: str, resource: str, code: int, expected: list[tuple[str, str]]
+) -> None:
+    status = before.find("status")
+    assert status is not None
+    history = HISTORY.format(node=node, resource=resource, operation="monitor", code=code)
+    status.append(ElementTree.fromstring(history))
+    assert cib.given_up(before, [INTERNAL.resource], ["controller-0", "controller-1"]) == expected

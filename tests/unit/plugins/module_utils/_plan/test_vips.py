@@ -43,8 +43,15 @@ PRESENT = {
 def pacemaker(number: int, **changes: Any) -> dict[str, Any]:
     """Return what the host *number* says of its cluster, which is that of all three."""
     nodes = ["h1", "h2", "h3"]
-    default = {"cluster": "c", "nodes": nodes, "node": f"h{number}", "quorum": True, "addresses": PRESENT}
-    return {**default, **changes}
+    return {
+        "cluster": "c",
+        "nodes": nodes,
+        "node": f"h{number}",
+        "quorum": True,
+        "addresses": PRESENT,
+        "tunnels": [],
+        **changes,
+    }
 
 
 def vips(*items: dict[str, Any]) -> dict[str, Any]:
@@ -262,6 +269,23 @@ def test_a_virtual_address_that_is_here_is_no_second_one_of_the_host() -> None:
     assert made.document["members"]["h1"]["addresses"] == {"data": "10.88.0.1"}
 
 
+@pytest.mark.parametrize("manager", ["pacemaker", "none"])
+def test_an_address_on_a_host_that_is_none_of_the_holders(manager: str) -> None:
+    variables = {**vips(API), "ipsec_vip_manager": manager}
+    third = host(3, variables, addresses=(*facts(3).addresses, seen("10.88.0.250", 32)))
+    (problem,) = faults([host(1, variables), host(2, variables), third])
+    assert str(problem) == (
+        "h3: ipsec_vips (internal_api): it has 10.88.0.250 at the moment, and is none of the holders. Move the address to"
+        " one of them first (pcs resource move), or add the host to them"
+    )
+
+
+def test_a_cluster_that_is_to_have_nothing_any_more_needs_quorum_too() -> None:
+    found = faults(cluster(vips(), quorum=False, tunnels=["ipsec-vip-internal_api"]))
+    assert [problem.host for problem in found] == ["h1", "h2", "h3"]
+    assert all("has no quorum" in problem.message for problem in found)
+
+
 # Certificates.
 
 
@@ -356,8 +380,8 @@ def test_members_elsewhere_or_in_clear_have_nothing_to_do_with_it() -> None:
 def test_the_first_of_a_cluster_configures_it() -> None:
     made = plan(cluster(vips(API, DB)))
     both = [
-        {"name": "db", "address": "10.88.0.251"},
-        {"name": "internal_api", "address": "10.88.0.250"},
+        {"name": "db", "address": "10.88.0.251", "nodes": ["h2", "h3"]},
+        {"name": "internal_api", "address": "10.88.0.250", "nodes": ["h1", "h2"]},
     ]
     assert {name: part["pacemaker"] for name, part in made.slices.items()} == {
         "h1": {"holder": True, "leader": True, "vips": both},
@@ -372,11 +396,32 @@ def test_each_cluster_is_configured_with_its_own() -> None:
         host(number, variables, {"cluster": f"c{number}", "nodes": [f"h{number}"]}) for number in (1, 2, 3)
     ]
     made = plan(hosts)
+    api = {"name": "internal_api", "address": "10.88.0.250", "nodes": ["h1"]}
+    db = {"name": "db", "address": "10.88.0.251", "nodes": ["h2"]}
     assert {name: part["pacemaker"] for name, part in made.slices.items()} == {
-        "h1": {"holder": True, "leader": True, "vips": [{"name": "internal_api", "address": "10.88.0.250"}]},
-        "h2": {"holder": True, "leader": True, "vips": [{"name": "db", "address": "10.88.0.251"}]},
+        "h1": {"holder": True, "leader": True, "vips": [api]},
+        "h2": {"holder": True, "leader": True, "vips": [db]},
         "h3": {"holder": False, "leader": True, "vips": []},
     }
+
+
+def test_a_node_that_leads_for_holders_outside_the_run_keeps_what_its_cluster_has() -> None:
+    """Under --limit: h3 is none of the holders, but in their cluster."""
+    hosts = [replace(base.host(number, vips(API)), facts=None) for number in (1, 2)]
+    cached = tuple(facts(1).addresses), tuple(facts(2).addresses)
+    hosts = [replace(found, cached=known) for found, known in zip(hosts, cached, strict=True)]
+    made = plan([*hosts, host(3, vips(API))])
+    item = {"name": "internal_api", "address": "10.88.0.250", "nodes": []}
+    assert made.slices["h3"]["pacemaker"] == {"holder": False, "leader": True, "vips": [item]}
+    another = plan([*hosts, host(3, vips(API), {"addresses": {}})])
+    assert another.slices["h3"]["pacemaker"]["vips"] == []
+
+
+def test_where_nothing_is_encrypted_nothing_follows_the_address() -> None:
+    made = plan(cluster({"ipsec_enforcement": "clear"}))
+    assert [part["pacemaker"] for part in made.slices.values()] == [
+        {"holder": False, "leader": leader, "vips": []} for leader in (True, False, False)
+    ]
 
 
 @pytest.mark.parametrize(
