@@ -85,6 +85,7 @@ connections:
   sample: {"added": ["underlay-vip+internal_api+node"], "removed": []}
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -128,22 +129,26 @@ def main() -> None:
 
 def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     run = host_runner()
-    observed = held.observe(run)
     files: dict[str, str] = {}
     states: dict[str, str] = {}
     new: list[str] = []
     target = params["enforcement"]
-    if params["state"] == "present" and target != "clear":
-        settings = replace(render.settings_from(params["settings"]), one_ca=params["one_ca"])
-        vips = list(map(vip_from, params["settings"]["vips"]))
-        new = held.arrived(vips, observed)
-        states = held.states(vips, observed, target, params["stage"])
-        members = list(map(peer_from, params["members"]))
-        dialect = detect(run) or _LIKELY
-        files = vip_files(settings, vips, members, dialect, states, params["script"])
-    change = held.change(observed, files)
-    if (change or new) and not check:
-        held.apply(change, observed, files, new, run)
+    with nullcontext() if check else held.alone():
+        observed = held.observe(run)
+        if params["state"] == "present" and target != "clear":
+            settings = replace(render.settings_from(params["settings"]), one_ca=params["one_ca"])
+            vips = list(map(vip_from, params["settings"]["vips"]))
+            new = held.arrived(vips, observed)
+            states = held.states(vips, observed, target, params["stage"])
+            members = list(map(peer_from, params["members"]))
+            dialect = detect(run) or _LIKELY
+            files = vip_files(settings, vips, members, dialect, states, params["script"])
+        change = held.change(observed, files)
+        if not check:
+            held.apply(change, observed, files, run)
+    if not check:
+        held.begin(change, observed, files, run)
+        held.take_over(new, run)
     return {
         "changed": bool(change or new),
         "diff": file_diff(observed.files, change),

@@ -49,7 +49,8 @@ class Holder:
         for path, text in files.items():
             folder, _slash, name = path.rpartition("/")
             vip, _dot, role = name.partition(".")
-            if folder == vips.FOLDER and role == ("holder.conf" if vip in self.held else "node.conf"):
+            held = vip in self.held and f"{folder}/{vip}.holder.conf" in files
+            if folder == vips.FOLDER and role == ("holder.conf" if held else "node.conf"):
                 # Until somebody says that it has come, or gone, an address that is here has neither.
                 if role == "node.conf" and self.local & set(_remotes(text)):
                     continue
@@ -67,11 +68,11 @@ def observe(run: Runner, root: Path = Path("/")) -> Holder:
     paths = [f"{vips.FOLDER}/{path.name}" for path in sorted(folder.glob("*"))]
     paths += [vips.SCRIPT_FILE, vips.HOOK_FILE, vips.TIDY_FILE]
     files = {path: _below(root, path).read_text() for path in paths if _below(root, path).is_file()}
-    marks = _below(root, vips.HELD).glob("[!.]*")
+    marks = (mark.name for mark in _below(root, vips.HELD).glob("[!.]*"))
     running = run(["systemctl", "is-active", "--quiet", SERVICE], check=False).rc == 0
     return Holder(
         files,
-        frozenset(mark.name for mark in marks),
+        frozenset(name for name in marks if f"{vips.FOLDER}/{name}.holder.conf" in files),
         own_addresses(run),
         live.look_loaded(run) if running else None,
     )
@@ -115,24 +116,36 @@ def apply(
     wanted: Delta,
     holder: Holder,
     files: Mapping[str, str],
-    new: Iterable[str],
     run: Runner,
     root: Path = Path("/"),
 ) -> None:
-    """Carry out *wanted*, and take over the addresses *new*. Raises `IpsecError` if libreswan refuses; a second run takes it up."""
-    with _alone(root):
+    """Carry out *wanted*, `alone`. Raises `IpsecError` if libreswan refuses; a second run takes it up."""
+    if wanted:
         live.validate(run, {p: text for p, text in wanted.write.items() if p.startswith(vips.FOLDER)})
         # Before the files: of a run that is cut off, the next one sees by them that it was.
         if holder.loaded is not None:
             live.change_live(wanted, run, connections_in(holder.in_force(files)))
         _write(wanted, run, root)
+    for mark in _below(root, vips.HELD).glob("[!.]*"):
+        # It says nothing of an address that the host may not hold, or could not until now.
+        if f"{vips.FOLDER}/{mark.name}.holder.conf" not in files.keys() & holder.files.keys():
+            mark.unlink()
     if not files:
         for name in (vips.FOLDER, vips.HELD):
             _remove_folder(_below(root, name))
-    elif holder.loaded is not None:
-        for name in sorted(holder.held):
-            if any(vips.begins_with(connection, name) for connection in wanted.add):
-                run(["sh", vips.SCRIPT_FILE, "begin", name], check=False)
+
+
+def begin(wanted: Delta, holder: Holder, files: Mapping[str, str], run: Runner) -> None:
+    """Begin with the members whose connections *wanted* has loaded, where the address is; they will, if this fails."""
+    for name in sorted(holder.held) if holder.loaded is not None else ():
+        if f"{vips.FOLDER}/{name}.holder.conf" in files and any(
+            vips.begins_with(connection, name) for connection in wanted.add
+        ):
+            run(["sh", vips.SCRIPT_FILE, "begin", name], check=False)
+
+
+def take_over(new: Iterable[str], run: Runner) -> None:
+    """Take over the addresses *new*. Raises `CommandError` if that fails."""
     for name in new:
         run(["sh", vips.SCRIPT_FILE, "hold", name])
 
@@ -161,8 +174,8 @@ def _remove_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Keep the script out."""
+def alone(root: Path = Path("/")) -> Iterator[None]:
+    """Keep the script out: an address that comes or goes while its connections are changed waits until that is done."""
     folder = _below(root, vips.HELD)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:

@@ -105,11 +105,15 @@ all_names() {
     done
 }
 
-# Set `connections` to the names of those in a file.
+# Set `connections` to the names of those in a file, `traps` and `starts` to those that ask for an SA.
 connections_of() {
-    connections=
+    connections='' traps='' starts='' last=''
     while read -r word connection; do
-        [ "$word" != conn ] || connections="$connections $connection"
+        case $word in
+            conn) last=$connection connections="$connections $connection" ;;
+            auto=ondemand) traps="$traps $last" ;;
+            auto=start) starts="$starts $last" ;;
+        esac
     done <"$1"
 }
 
@@ -122,16 +126,68 @@ address_of() {
     done <"$folder/$1.node.conf"
 }
 
-load() {
-    timeout "$start" "$directory/addconn" --config "$1" --autoall 2>&1 9>&- </dev/null | logger -t underlay-vip
+# Return whether it is bad for pluto to be told to listen: up to libreswan 5.1 that frees the private keys which a
+# thread may be signing with just then, and pluto dies of it.
+fragile() {
+    case $status in
+        *pluto_version=[34].* | *pluto_version=5.[01]*) return 0 ;;
+    esac
+    return 1
 }
 
-unload() {
+# Then wait until no thread has anything to do, half a second at most.
+quiet() {
+    ! fragile || for _turn in 1 2 3 4 5 6; do
+        case $status in
+            *"CRYPTO_TIMEOUT in "*) ;;
+            *) return ;;
+        esac
+        sleep 0.05
+        look
+    done
+}
+
+# Return whether pluto knew that the address of NAME is here.
+is_known() {
+    address_of "$1"
+    case $status in
+        *"UDP $address:"* | *"UDP [$address]:"*) return 0 ;;
+    esac
+    return 1
+}
+
+addconn() {
+    timeout "$start" "$directory/addconn" --config "$@" 2>&1 9>&- </dev/null | logger -t underlay-vip
+}
+
+# Load what is in a file, and have pluto look which addresses the host has.
+load_and_listen() {
+    addconn "$1" --autoall
+}
+
+# Load what is in a file, without the latter where that is bad.
+load() {
+    fragile || { load_and_listen "$1"; return; }
+    connections_of "$1"
+    # shellcheck disable=SC2086
+    addconn "$1" $connections
+    # shellcheck disable=SC2086
+    each route $traps
+    # shellcheck disable=SC2086
+    each initiate $starts
+}
+
+# Set `loaded` to those connections in a file that pluto had.
+loaded_of() {
     connections_of "$1"
     loaded=
     for connection in $connections; do
         ! has "$connection" || loaded="$loaded $connection"
     done
+}
+
+unload() {
+    loaded_of "$1"
     # shellcheck disable=SC2086
     each delete $loaded
 }
@@ -178,12 +234,17 @@ hold() {
     is_here "$1" || { say "$address is not on this host"; return 1; }
     parked=
     if ! whole "$1"; then
-        park
-        # This has pluto find the address, too.
-        load "$folder/$1.holder.conf"
+        if is_known "$1"; then
+            park
+            load "$folder/$1.holder.conf"
+        else
+            quiet
+            park
+            load_and_listen "$folder/$1.holder.conf"
+        fi
         begin "$1"
         look
-        whole "$1" || { say "$absent is not loaded"; unload "$folder/$1.holder.conf"; return 1; }
+        whole "$1" || { say "$absent is not loaded"; unload "$folder/$1.holder.conf"; unpark; return 1; }
     elif [ ! -e "$held/$1" ]; then
         begin "$1"
     fi
@@ -196,7 +257,15 @@ rejoin() {
     sleep 0.5
     exclusively
     look || return
-    is_missing "$1" || return
+    # Where pluto was too slow for all of it.
+    [ -e "$held/$1" ] || unload "$folder/$1.holder.conf"
+    all_names
+    missing=
+    for other in $names; do
+        ! is_missing "$other" || missing=yes
+    done
+    [ -n "$missing" ] || return
+    quiet
     park
     whack --listen >/dev/null
     look
@@ -219,15 +288,19 @@ is_missing() {
 release() {
     exclusively
     rm -f "$held/$1"
+    alive=
     if look; then
         unload "$folder/$1.holder.conf"
+        # As timeout says it.
+        [ $? -eq 124 ] || alive=yes
         # The next host waits until this one is done. A function that is called with redirections keeps what they
         # replace, and whoever reads that would wait for it.
         (
             exec >/dev/null 2>&1 </dev/null 9>&-
             rejoin "$1"
         ) &
-    else
+    fi
+    if [ -z "$alive" ]; then
         # A pluto that comes back has nothing of it.
         address_of "$1"
         ip xfrm state deleteall src "$address"
@@ -253,9 +326,17 @@ state() {
         return 1
     fi
     if ! whole "$1"; then
-        [ -e "$held/$1" ] || return 7
-        say "$absent is not loaded"
-        return 1
+        loaded_of "$folder/$1.holder.conf"
+        [ -e "$held/$1" ] || [ -n "$loaded" ] || return 7
+        # Unless somebody is just changing them.
+        exclusively
+        look
+        if ! whole "$1"; then
+            loaded_of "$folder/$1.holder.conf"
+            [ -e "$held/$1" ] || [ -n "$loaded" ] || return 7
+            say "$absent is not loaded"
+            return 1
+        fi
     fi
     # The address is taken away before this is told to release it: that may only be seen once.
     if is_here "$1"; then

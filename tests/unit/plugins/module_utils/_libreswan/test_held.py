@@ -18,11 +18,14 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connecti
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.difference import Delta
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.held import (
     Holder,
+    alone,
     apply,
     arrived,
+    begin,
     change,
     observe,
     states,
+    take_over,
 )
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded import Loaded
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.vips import (
@@ -105,6 +108,14 @@ HERE = found(here=True, local=("10.88.0.1", "10.88.0.250"))
 )
 def test_what_is_in_force(held: tuple[str, ...], local: tuple[str, ...], expected: set[str]) -> None:
     assert set(Holder({}, frozenset(held), frozenset(local), None).in_force(PRIVATE)) == expected
+
+
+def test_a_host_that_may_hold_it_no_more_is_a_peer_of_whoever_does() -> None:
+    others = {path: text for path, text in PRIVATE.items() if path != holder_file(API)}
+    assert set(Holder({}, frozenset({"api"}), frozenset(), None).in_force(others)) == {
+        node_file(API),
+        node_file(DB),
+    }
 
 
 def test_files_elsewhere_are_never_in_force() -> None:
@@ -311,7 +322,11 @@ def applied(
 ) -> Host:
     """Bring *holder* to the files *wanted*, and return the host."""
     host = Host(*(holder.loaded.connections if holder.loaded else ()), root=root, **options)
-    apply(change(holder, wanted), holder, wanted, new, host, root)
+    delta = change(holder, wanted)
+    with alone(root):
+        apply(delta, holder, wanted, host, root)
+    begin(delta, holder, wanted, host)
+    take_over(new, host)
     return host
 
 
@@ -335,6 +350,11 @@ def test_observing_a_holder(tmp_path: Path) -> None:
     )
 
 
+def test_a_mark_of_what_the_host_may_not_hold_says_nothing(tmp_path: Path) -> None:
+    put(tmp_path, "api", "db")
+    assert observe(Host(), tmp_path).held == {"api"}
+
+
 def test_observing_a_host_without_anything(tmp_path: Path) -> None:
     assert observe(Host(running=False, local=()), tmp_path) == Holder({}, frozenset(), frozenset(), None)
 
@@ -347,6 +367,20 @@ def test_what_was_applied_is_what_is_observed(tmp_path: Path, here: bool) -> Non
     host = applied(first, PRIVATE, tmp_path)
     assert on_disk(tmp_path) == PRIVATE
     assert not change(observe(host, tmp_path), PRIVATE)
+
+
+def test_marks_of_what_the_host_may_not_hold_go(tmp_path: Path) -> None:
+    put(tmp_path, "api", "db")
+    others = {path: text for path, text in PRIVATE.items() if path != holder_file(API)}
+    host = applied(HERE, others, tmp_path)
+    assert not list((tmp_path / HELD.lstrip("/")).glob("[!.]*"))
+    assert not [command for command in host.changes if " begin " in command]
+
+
+def test_a_mark_that_the_script_needs_stays(tmp_path: Path) -> None:
+    put(tmp_path, "api")
+    applied(HERE, files(members=(2, 3, 4)), tmp_path)
+    assert (tmp_path / HELD.lstrip("/") / "api").exists()
 
 
 def test_files_are_written_for_all_to_read(tmp_path: Path) -> None:
