@@ -140,7 +140,7 @@ pacemaker:
   description:
     - The pacemaker cluster that the host is in, null if it is in none. C(node) is the host's name there.
     - C(addresses) are the addresses that the cluster brings up, each with the ids of its resources. C(tunnels) are the ids of
-      the resources of the collection.
+      the resources of the collection. C(maintenance) is whether the cluster neither starts nor stops anything.
   returned: success
   type: dict
   sample:
@@ -148,6 +148,7 @@ pacemaker:
     nodes: [controller-0, controller-1, controller-2]
     node: controller-0
     quorum: true
+    maintenance: false
     addresses: {172.16.2.250: [ip-172.16.2.250]}
     tunnels: [ipsec-vip-internal_api]
 keys_applied:
@@ -213,6 +214,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if os.geteuid() != 0:
+        module.fail_json(
+            msg="root is needed, and the play is another user on this host. Run it with --become, or set ansible_become in the inventory"
+        )
     try:
         info = inspect_host(
             host_runner(),

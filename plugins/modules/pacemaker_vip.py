@@ -126,9 +126,10 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     vips = [cib.Vip(vip["name"], vip["address"]) for vip in params["vips"]]
     before = live.read(run)
     if before is None:
-        if not vips:
-            return {"changed": False, "diff": {"before": "", "after": ""}, "resources": []}
-        raise ProblemsError([live.no_cluster()])
+        if vips:
+            raise ProblemsError([live.no_cluster()])
+        live.check_none_stored(tripleo=params["replaces_tripleo"])
+        return {"changed": False, "diff": {"before": "", "after": ""}, "resources": []}
     lost: list[tuple[str, str]] = []
     if params["add"]:
         lost = _given_up(before, params["vips"])
@@ -145,7 +146,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     texts[0] += "".join(f"{resource} is given up on {node}\n" for resource, node in lost)
     changed = differs or bool(lost)
     if changed:
-        live.check_quorum(before)
+        live.check_ready(before)
     if changed and not check:
         if differs:
             live.push(run, before, after)

@@ -133,6 +133,7 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     states: dict[str, str] = {}
     new: list[str] = []
     target = params["enforcement"]
+    dialect = detect(run)
     with nullcontext() if check else held.alone():
         observed = held.observe(run)
         if params["state"] == "present" and target != "clear":
@@ -141,18 +142,17 @@ def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
             new = held.arrived(vips, observed)
             states = held.states(vips, observed, target, params["stage"])
             members = list(map(peer_from, params["members"]))
-            dialect = detect(run) or _LIKELY
-            files = vip_files(settings, vips, members, dialect, states, params["script"])
+            files = vip_files(settings, vips, members, dialect or _LIKELY, states, params["script"])
         change = held.change(observed, files)
         if not check:
-            held.apply(change, observed, files, run)
+            held.apply(change, observed, files, run, listens=(dialect or _LIKELY).keeps_keys)
     if not check:
         held.begin(change, observed, files, run)
         held.take_over(new, run)
     return {
         "changed": bool(change or new),
         "diff": file_diff(observed.files, change),
-        "held": sorted({*observed.held, *new}),
+        "held": sorted({*observed.here, *new}),
         "pending": any(state != target for state in states.values()),
         "connections": {"added": list(change.add), "removed": list(change.delete)},
     }

@@ -121,6 +121,33 @@ def test_who_is_not_in_the_inventory_gets_in_with_the_key(cloud: Lab) -> None:
     assert '"underlay-vip+internal_api+holder"[' in known
 
 
+def test_a_client_that_tripleo_ipsec_has_set_up_goes_on(cloud: Lab) -> None:
+    """What it has says nothing of IKE, so that libreswan offers what it offers by itself."""
+    network, address = VIPS["internal_api"]
+    own = cloud.address("compute-0", network=network)
+    (ours, theirs), key = (
+        ("@internal_apivip", "@overcloudinternal_apicluster"),
+        cloud.group_variables["ipsec_psk"],
+    )
+    conf, name = (
+        "/etc/ipsec.d/overcloud-internal_api-vip-tunnels",
+        "overcloud-internal_api-node-to-vip-tunnel",
+    )
+    cloud.ssh(
+        "compute-0",
+        f"umask 077; echo '{theirs} {ours} : PSK \"{key}\"' >{conf}.secrets;"
+        f"printf 'conn {name}\\n left={own}\\n leftid={theirs}\\n right={address}\\n rightid={ours}\\n auto=start\\n"
+        f" authby=secret\\n dpddelay=5\\n dpdtimeout=15\\n phase2alg=aes_gcm256-null\\n failureshunt=drop\\n' >{conf}.conf;"
+        "ipsec whack --name underlay-vip+internal_api+node --delete; ipsec whack --rereadsecrets;"
+        f"ipsec addconn {name}; ipsec whack --asynchronous --name {name} --initiate",
+    )
+    with cloud.capture(network) as capture:
+        assert cloud.answers("compute-0", address, count=20, seconds=20)
+    assert capture.esp(own, address)
+    assert not capture.clear_from([address])
+    assert f'"{name}"' in cloud.ssh("compute-0", "ipsec whack --trafficstatus")
+
+
 def test_uninstalling_leaves_nothing(cloud: Lab) -> None:
     run = tripleo(cloud, ipsec_uninstall_tunnels=True)
     assert run.rc == 0, run.output

@@ -183,9 +183,46 @@ def test_stop_does_not_hang_and_leaves_nothing(vip: Address) -> None:
             policies = vip.lab.ssh(owner, f"ip xfrm policy list src {vip.address}")
             assert not policies.strip()
         finally:
-            vip.lab.ssh(owner, f"kill -CONT {pid}; systemctl restart ipsec")
-        assert eventually(lambda: agent(vip, owner, "start") == SUCCESS)
+            vip.lab.ssh(owner, f"kill -CONT {pid}")
+        # Pluto wakes up with connections whose SAs the kernel has no more.
+        assert agent(vip, owner, "start") == SUCCESS
+        assert agent(vip, owner, "monitor") == SUCCESS
     check_reached(vip)
+    check_sas(vip)
+
+
+def test_an_address_that_left_without_a_word_is_forgotten(vip: Address) -> None:
+    owner = vip.owner
+    with unmanaged(vip):
+        link = vip.lab.ssh(owner, f"ip -o address show to {vip.address}").split()[1]
+        vip.lab.ssh(owner, f"ip address del {vip.address}/32 dev {link}")
+
+        def forgotten() -> bool:
+            status = vip.lab.ssh(owner, "ipsec whack --status")
+            return "+internal+holder" not in status and '"underlay-vip+internal+node"' in status
+
+        assert eventually(forgotten, TIDY_SECONDS)
+        assert agent(vip, owner, "monitor") == NOT_RUNNING
+        vip.lab.ssh(owner, f"ip address add {vip.address}/32 dev {link}")
+        assert agent(vip, owner, "start") == SUCCESS
+    check_reached(vip)
+    check_sas(vip)
+
+
+def test_an_address_leaves_a_host_without_libreswan(vip: Address) -> None:
+    owner = vip.owner
+    vip.lab.ssh(owner, "systemctl stop ipsec")
+    try:
+        assert vip.came(90, not_on=owner)
+        others = [host for host in HOSTS if host != owner]
+        assert eventually(lambda: all(vip.lab.answers(host, vip.address) for host in others), 30)
+    finally:
+        vip.lab.ssh(owner, "systemctl start ipsec")
+        vip.cluster("crm_resource --cleanup >/dev/null 2>&1", check=False)
+    vip.rest()
+    check_cluster(vip)
+    check_reached(vip)
+    check_sas(vip)
 
 
 # -- failovers
@@ -289,6 +326,11 @@ def item(**changes: Any) -> list[dict[str, Any]]:
 )
 def test_wrong_address(vip: Address, vips: list[dict[str, Any]], said: str) -> None:
     refused(vip, said, ipsec_vips=vips)
+
+
+def test_maintenance(vip: Address) -> None:
+    with unmanaged(vip):
+        refused(vip, "its pacemaker cluster is in maintenance mode", ipsec_vips=item())
 
 
 def test_two_clusters(vip: Address) -> None:

@@ -49,6 +49,14 @@ class Dialect:
         return self.major < 5
 
     @property
+    def keeps_keys(self) -> bool:
+        """Whether a thread may go on signing while pluto is told to listen, for which it reads its keys again.
+
+        Older ones free the keys meanwhile, and may die of it.
+        """
+        return (self.major, self.minor) >= (5, 2)
+
+    @property
     def expire_superseded(self) -> str:
         """What makes pluto look at once, not hours later, whether an IKE SA is superseded, for ``whack --impair``."""
         return "event-v2-rekey" if self.major < 5 else "trigger_v2_rekey"

@@ -162,7 +162,7 @@ def delta(
         secrets=observed.files.get(render.SECRETS_FILE) != files.get(render.SECRETS_FILE) or journal.secrets,
         certificates=renewed.CERTIFICATE in observed.renewed and reread,
         authorities=bool(observed.renewed),
-        listen=bool(gaining or terminate or observed.journal or set(add) & set(after)),
+        listen=not vips and bool(gaining or terminate or observed.journal or set(add) & set(after)),
         route=tuple(
             name
             for name, routed in loaded.routed.items()

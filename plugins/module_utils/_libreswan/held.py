@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +37,7 @@ class Holder:
     files: Mapping[str, str]
     """Path → text."""
     held: frozenset[str]
-    """Names of the addresses that the script has taken over."""
+    """Names of the addresses that the script has taken over, and that are still here."""
     local: frozenset[str]
     """All addresses of the host."""
     loaded: Loaded | None
@@ -57,6 +57,20 @@ class Holder:
                 found[path] = text
         return found
 
+    @property
+    def here(self) -> frozenset[str]:
+        """Names of the addresses that are here, whether somebody has said so or not."""
+        return _here(self.files, self.local)
+
+
+def _here(files: Mapping[str, str], local: Collection[str]) -> frozenset[str]:
+    nodes = {path: path.removeprefix(f"{vips.FOLDER}/").removesuffix(".node.conf") for path in files}
+    return frozenset(
+        name
+        for path, name in nodes.items()
+        if path == f"{vips.FOLDER}/{name}.node.conf" and not set(local).isdisjoint(_remotes(files[path]))
+    )
+
 
 def _remotes(text: str) -> Iterator[str]:
     return (connection.values.get("right", "") for connection in connections_of(text).values())
@@ -70,10 +84,12 @@ def observe(run: Runner, root: Path = Path("/")) -> Holder:
     files = {path: _below(root, path).read_text() for path in paths if _below(root, path).is_file()}
     marks = (mark.name for mark in _below(root, vips.HELD).glob("[!.]*"))
     running = run(["systemctl", "is-active", "--quiet", SERVICE], check=False).rc == 0
+    local = own_addresses(run)
+    here = _here(files, local)
     return Holder(
         files,
-        frozenset(name for name in marks if f"{vips.FOLDER}/{name}.holder.conf" in files),
-        own_addresses(run),
+        frozenset(name for name in marks if name in here and f"{vips.FOLDER}/{name}.holder.conf" in files),
+        local,
         live.look_loaded(run) if running else None,
     )
 
@@ -118,17 +134,22 @@ def apply(
     files: Mapping[str, str],
     run: Runner,
     root: Path = Path("/"),
+    *,
+    listens: bool = True,
 ) -> None:
-    """Carry out *wanted*, `alone`. Raises `IpsecError` if libreswan refuses; a second run takes it up."""
+    """Carry out *wanted*, `alone`; *listens*: see `live.change_live`.
+
+    Raises `IpsecError` if libreswan refuses; a second run takes it up.
+    """
     if wanted:
         live.validate(run, {p: text for p, text in wanted.write.items() if p.startswith(vips.FOLDER)})
         # Before the files: of a run that is cut off, the next one sees by them that it was.
         if holder.loaded is not None:
-            live.change_live(wanted, run, connections_in(holder.in_force(files)))
+            live.change_live(wanted, run, connections_in(holder.in_force(files)), listens=listens)
         _write(wanted, run, root)
     for mark in _below(root, vips.HELD).glob("[!.]*"):
-        # It says nothing of an address that the host may not hold, or could not until now.
-        if f"{vips.FOLDER}/{mark.name}.holder.conf" not in files.keys() & holder.files.keys():
+        # It says nothing of an address that has gone, or that the host may not hold.
+        if mark.name not in holder.held or f"{vips.FOLDER}/{mark.name}.holder.conf" not in files:
             mark.unlink()
     if not files:
         for name in (vips.FOLDER, vips.HELD):

@@ -38,11 +38,15 @@ VARIABLES = frozenset(
 """The variables of tripleo-ipsec whose names begin like ours."""
 
 _SECRET = "ipsec_psk"
-_OTHERS = frozenset({"enabled_networks", "overcloud_controller_identifier", "use_opportunistic_ipsec"})
-_CLOUD_WIDE = VARIABLES | _OTHERS
+_NETWORK_LISTS = ("enabled_networks", "tripleo_role_networks")
+"""Where the networks are listed, the first that any host has: up to Stein's inventory, and from Train's on for each role."""
+_SINGLE = frozenset({"overcloud_controller_identifier", "use_opportunistic_ipsec"})
+_CLOUD_WIDE = VARIABLES | _SINGLE
 _SUFFIXES = ("_ip", "_vip", "_cidr")
 
 _DEFAULT_ALGORITHM = "aes_gcm128-null"
+_IKE = "aes_gcm256-sha2_384-dh20,aes_gcm256-sha2_512-dh20"
+"""The collection's, and one that libreswan offers by itself: tripleo-ipsec says nothing of IKE, and so its clients do not."""
 _LONGEST_NETWORK_NAME = 20
 _LONGEST_VIP_NAME = 30
 # As for ipsec_psk_secret: what is derived from it is no stronger than itself.
@@ -78,12 +82,13 @@ class Translation:
 
 def matters(name: str) -> bool:
     """Return whether the variable *name* has a say: ours, TripleO's or tripleo-ipsec's."""
-    return name.startswith("ipsec_") or name in _OTHERS or name.endswith(_SUFFIXES)
+    return name.startswith("ipsec_") or name in _SINGLE or name in _NETWORK_LISTS or name.endswith(_SUFFIXES)
 
 
 def translate(nodes: Sequence[Node], groups: Mapping[str, Sequence[str]], problems: Problems) -> Translation:
     """Return what *nodes*, the hosts of the overcloud, mean; variables of ours that they set are left alone."""
-    nodes = _relevant(nodes)
+    enabled = _enabled(nodes, problems)
+    nodes = _relevant(nodes, enabled)
     _check_readable(nodes, problems)
     if problems:
         return Translation()
@@ -97,9 +102,12 @@ def translate(nodes: Sequence[Node], groups: Mapping[str, Sequence[str]], proble
             "Set it to false. Groups are made with certificates: ipsec_topology: opportunistic, ipsec_auth: certificate",
             variable="use_opportunistic_ipsec",
         )
-    networks, addresses = _networks(nodes, shared, problems)
+    if "ipsec_networks" in shared:
+        networks, addresses = _given_networks(nodes, shared["ipsec_networks"])
+    else:
+        networks, addresses = _networks(nodes, enabled, shared, problems)
     vips = (
-        _vips(shared, networks, _holders(nodes, shared, groups, addresses), problems)
+        _vips(shared, networks, _holders(nodes, shared, groups, addresses), keyed, problems)
         if _true(shared, "ipsec_configure_vips", True)
         else []
     )
@@ -107,6 +115,7 @@ def translate(nodes: Sequence[Node], groups: Mapping[str, Sequence[str]], proble
         "ipsec_topology": "mesh",
         "ipsec_auth": "psk",
         "ipsec_mode": "tunnel",
+        "ipsec_ike": _IKE,
         "ipsec_esp": _esp(shared, problems),
         "ipsec_networks": [{"name": name, "cidr": str(cidr)} for name, cidr in networks.items()],
         "ipsec_vips": vips,
@@ -150,11 +159,38 @@ def without_former_option(setup: Mapping[str, str]) -> dict[str, str]:
     return {} if dict(setup) == {"uniqueids": "no"} else dict(setup)
 
 
-def _relevant(nodes: Sequence[Node]) -> list[Node]:
+def _enabled(nodes: Sequence[Node], problems: Problems) -> list[str]:
+    """Return the networks of the cloud as the names of variables have them, like ``internal_api`` of ``internal_api_ip``."""
+    variable = next((v for v in _NETWORK_LISTS if any(v in node.variables for node in nodes)), None)
+    if variable is None:
+        return []
+    stems = (key[: -len("_ip")] for node in nodes for key in node.variables if key.endswith("_ip"))
+    known = {_plain(stem): stem for stem in stems}
+    found: dict[str, None] = {}
+    for node in nodes:
+        value = node.variables.get(variable)
+        names = [] if isinstance(value, Unreadable) else _split(value or [])
+        if names is None:
+            problems.add(
+                "it is not a list of names",
+                "Write it like [internal_api, storage]",
+                variable=variable,
+                host=node.name,
+            )
+        # Newer releases call InternalApi what the addresses call internal_api.
+        found.update(dict.fromkeys(known.get(_plain(name), name) for name in names or ()))
+    return list(found)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _relevant(nodes: Sequence[Node], enabled: Sequence[str]) -> list[Node]:
     """Return *nodes* without variables of networks that the cloud does not have: those may be anything."""
-    listed = (_split(node.variables.get("enabled_networks")) for node in nodes)
-    networks = {REDIS, CONTROL_PLANE, *(name for names in listed for name in names or ())}
-    names = {f"{network}{suffix}" for network in networks for suffix in _SUFFIXES} | _OTHERS
+    networks = {REDIS, CONTROL_PLANE, *enabled}
+    names = {f"{network}{suffix}" for network in networks for suffix in _SUFFIXES}
+    names |= _SINGLE.union(_NETWORK_LISTS)
     return [
         replace(
             node, variables={k: v for k, v in node.variables.items() if k in names or k.startswith("ipsec_")}
@@ -232,22 +268,30 @@ def _esp(shared: Mapping[str, Any], problems: Problems) -> str:
 
 
 def _networks(
-    nodes: Sequence[Node], shared: Mapping[str, Any], problems: Problems
+    nodes: Sequence[Node], enabled: Sequence[str], shared: Mapping[str, Any], problems: Problems
 ) -> tuple[dict[str, Cidr], dict[str, dict[str, str]]]:
     """Return network → CIDR, and host → network → address."""
     addresses: dict[str, dict[str, str]] = {node.name: {} for node in nodes}
     networks: dict[str, Cidr] = {}
-    enabled = _names(shared, "enabled_networks", problems)
-    if not enabled:
+    skipped = _skipped(shared, problems)
+    wanted = [name for name in enabled if _plain(name) not in skipped]
+    if not wanted:
         problems.add(
-            "it is empty or not set, so that nobody knows which networks there are",
-            "Use an inventory that tripleo-ansible-inventory makes, or list the networks, such as [internal_api, storage]",
+            "all of its networks are skipped, or the control plane: there is nothing to encrypt"
+            if enabled
+            else "it is empty or not set, so that nobody knows which networks there are",
+            "Take what is to be encrypted out of ipsec_skip_networks"
+            if enabled
+            else "Use an inventory that tripleo-ansible-inventory makes, or list the networks, such as [internal_api, storage]",
             variable="enabled_networks",
         )
-    skipped = {CONTROL_PLANE, *_names(shared, "ipsec_skip_networks", problems)}
-    for name in enabled:
-        if name in skipped:
-            continue
+    for name in wanted:
+        if not any(f"{name}_ip" in node.variables for node in nodes):
+            problems.add(
+                f"no host has it, and {name} is among the networks: it would silently stay in clear",
+                "Correct the name in enabled_networks, or put the network into ipsec_skip_networks",
+                variable=f"{name}_ip",
+            )
         for node in nodes:
             address = _address_on(node, name, problems)
             if address is None:
@@ -265,12 +309,34 @@ def _networks(
     return networks, addresses
 
 
-def _names(shared: Mapping[str, Any], variable: str, problems: Problems) -> list[str]:
-    """Return the list of names that is the value of *variable*."""
-    found = _split(shared.get(variable) or [])
-    if found is None:
-        problems.add("it is not a list of names", "Write it like [internal_api, storage]", variable=variable)
-    return found or []
+def _given_networks(nodes: Sequence[Node], given: Any) -> tuple[dict[str, Cidr], dict[str, dict[str, str]]]:
+    """Return the same for ``ipsec_networks`` that somebody has set; what is wrong with it is for the plan to find."""
+    networks: dict[str, Cidr] = {}
+    for item in given if isinstance(given, list) else ():
+        try:
+            networks[str(item["name"])] = ipaddress.ip_network(item["cidr"])
+        except (TypeError, KeyError, ValueError):
+            continue
+    addresses: dict[str, dict[str, str]] = {node.name: {} for node in nodes}
+    for node in nodes:
+        own = (_address(str(value)) for key, value in sorted(node.variables.items()) if key.endswith("_ip"))
+        for address in filter(None, own):
+            for name, cidr in networks.items():
+                if address in cidr:
+                    addresses[node.name].setdefault(name, str(address))
+    return networks, addresses
+
+
+def _skipped(shared: Mapping[str, Any], problems: Problems) -> frozenset[str]:
+    """Return the `_plain` names of what stays in clear."""
+    names = _split(shared.get("ipsec_skip_networks") or [])
+    if names is None:
+        problems.add(
+            "it is not a list of names",
+            "Write it like [internal_api, storage]",
+            variable="ipsec_skip_networks",
+        )
+    return frozenset(map(_plain, (CONTROL_PLANE, *(names or ()))))
 
 
 def _split(value: Any) -> list[str] | None:
@@ -327,7 +393,7 @@ def _agree(networks: dict[str, Cidr], name: str, cidr: Cidr, host: str, problems
     if known != cidr:
         problems.add(
             f"the network is {cidr} there, and {known} on other hosts",
-            "Correct the address or its prefix length on one of them",
+            "Correct the address or its prefix length on one of them, or, if each rack has a subnet, list all of them in ipsec_networks",
             variable=f"{name}_ip",
             host=host,
         )
@@ -353,14 +419,15 @@ def _vips(
     shared: Mapping[str, Any],
     networks: Mapping[str, Cidr],
     holders: Mapping[str, Sequence[str]],
+    keyed: bool,
     problems: Problems,
 ) -> list[dict[str, Any]]:
-    """Return the items of ``ipsec_vips``; the ids are those of tripleo-ipsec, so that its clients know them."""
-    skipped = {CONTROL_PLANE, *_names(shared, "ipsec_skip_networks", Problems())}
+    """Return the items of ``ipsec_vips``; with keys, the ids are those of tripleo-ipsec, so that its clients know them."""
+    skipped = _skipped(shared, Problems())
     found = []
     for key in sorted(key for key in shared if key.endswith("_vip") and shared[key]):
         name = key.removesuffix("_vip")
-        if name in skipped or (name != REDIS and _short(name) not in networks):
+        if _plain(name) in skipped:
             continue
         address = _address(str(shared[key]))
         if address is None:
@@ -370,24 +437,23 @@ def _vips(
                 variable=key,
             )
             continue
-        # That of Redis has a network that is not said.
         network = next((n for n, cidr in networks.items() if address in cidr), None)
-        if network is None and name == REDIS:
-            continue
-        if network is None or (name != REDIS and network != _short(name)):
+        own = networks.get(_short(name)) if name != REDIS and "ipsec_networks" not in shared else None
+        if own is not None and network != _short(name):
             problems.add(
-                f"{address} lies outside of its network ({networks[_short(name)]})",
+                f"{address} lies outside of its network ({own})",
                 "Correct the address, or put the network into ipsec_skip_networks",
                 variable=key,
             )
-            continue
-        found.append(
-            {
-                "name": name.lower()[:_LONGEST_VIP_NAME],
-                "address": str(address),
-                "network": network,
-                "holders": list(holders.get(network, ())),
-                "id": f"@{name}vip",
-            }
-        )
+        # That of Redis has a network that is not said, which may be skipped.
+        elif network is not None:
+            found.append(
+                {
+                    "name": name.lower()[:_LONGEST_VIP_NAME],
+                    "address": str(address),
+                    "network": network,
+                    "holders": list(holders.get(network, ())),
+                    **({"id": f"@{name}vip"} if keyed else {}),
+                }
+            )
     return found

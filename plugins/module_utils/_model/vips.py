@@ -23,6 +23,7 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._model.cluster impo
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.endpoints import check_key
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.typed import did_you_mean
 from ansible_collections.underlay.ipsec.plugins.module_utils._model.variables import some
+from ansible_collections.underlay.ipsec.plugins.module_utils._pacemaker import cib
 
 VARIABLE = "ipsec_vips"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,29}")
@@ -266,6 +267,15 @@ def check_clusters(
                 variable=VARIABLE,
                 host=name,
             )
+        # While it stays as it is, the mode does not matter.
+        if found is not None and found["maintenance"] and (name in holders or found["tunnels"]):
+            wanted = {
+                cib.Vip(vip.name, str(vip.address)).resource
+                for vip in vips
+                if str(vip.address) in found["addresses"]
+            }
+            if wanted != set(found["tunnels"]):
+                problems.append(cib.in_maintenance(name))
     for vip in vips:
         reached = [name for name in vip.holders if name in seen]
         clusters: dict[tuple[Any, ...], list[str]] = {}

@@ -39,6 +39,7 @@ TRIPLEO_PROVIDER, TRIPLEO_AGENT = "heartbeat", "ipsec"
 
 _HARD = frozenset({"5", "6"})
 """What our agent says where it lacks something. The cluster runs the resource there no more until it is told to look again."""
+_TRUE = frozenset({"true", "on", "yes", "y", "1"})
 _ADDRESS_AGENTS = frozenset({"IPaddr", "IPaddr2"})
 _REFERENCES = ("rsc", "with-rsc", "first", "then")
 
@@ -64,6 +65,8 @@ class Cluster:
     nodes: tuple[str, ...]
     """Names of the nodes, sorted; without remote and guest nodes."""
     quorum: bool
+    maintenance: bool
+    """Whether nothing in it is started or stopped."""
 
 
 def parse(text: str) -> Element:
@@ -79,13 +82,18 @@ def parse(text: str) -> Element:
 
 def cluster(cib: Element) -> Cluster:
     """Return which cluster *cib* is of."""
-    name = next(
-        (pair.get("value") for pair in cib.iter("nvpair") if pair.get("name") == "cluster-name"),
-        None,
-    )
+    properties = {
+        pair.get("name"): pair.get("value")
+        for pair in cib.iterfind("configuration/crm_config/cluster_property_set/nvpair")
+    }
     nodes = (node.get("uname", "") for node in cib.iterfind("configuration/nodes/node"))
     members = (node for node in nodes if node)
-    return Cluster(name, tuple(sorted(members)), cib.get("have-quorum") == "1")
+    return Cluster(
+        properties.get("cluster-name"),
+        tuple(sorted(members)),
+        quorum=cib.get("have-quorum") == "1",
+        maintenance=str(properties.get("maintenance-mode")).lower() in _TRUE,
+    )
 
 
 def addresses(cib: Element) -> dict[str, tuple[str, ...]]:
@@ -178,6 +186,16 @@ def ours(cib: Element, *, tripleo: bool = False) -> list[str]:
         if any(element.get(key) in ids for key in _REFERENCES)
     ]
     return [line for element in (*primitives, *constraints) for line in _lines(element)]
+
+
+def in_maintenance(host: str | None = None) -> Problem:
+    """Return what is wrong where something is to be started or stopped, and the cluster does neither."""
+    return Problem(
+        "its pacemaker cluster is in maintenance mode, in which it neither starts nor stops the tunnels of virtual addresses",
+        "End it (pcs property set maintenance-mode=false), then run this again",
+        variable="ipsec_vips",
+        host=host,
+    )
 
 
 def _ours(cib: Element) -> list[Element]:

@@ -24,6 +24,8 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
 from ansible_collections.underlay.ipsec.plugins.module_utils._pacemaker import cib
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
+STORED = "/var/lib/pacemaker/cib/cib.xml"
+"""Where a node keeps the CIB, also while it is down."""
 _DIFFERENT = 1
 _NOT_INSTALLED = 127
 
@@ -39,6 +41,23 @@ def read(run: Runner) -> Element | None:
         return None
 
 
+def check_none_stored(root: Path = Path("/"), *, tripleo: bool) -> None:
+    """Raise `ProblemsError` if a cluster that does not run will start with something that has to go, with *tripleo* theirs, too."""
+    try:
+        found = cib.parse((root / STORED.lstrip("/")).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if cib.ours(found, tripleo=tripleo):
+        raise ProblemsError(
+            [
+                Problem(
+                    "pacemaker does not run, and will start with the resources that have to go, while their agent is gone by then",
+                    "Start it (pcs cluster start), then run this again",
+                )
+            ]
+        )
+
+
 def facts(run: Runner) -> dict[str, Any] | None:
     """Return what the plan needs to know of the cluster that this host is in; None if it is in none."""
     found = read(run)
@@ -50,6 +69,7 @@ def facts(run: Runner) -> dict[str, Any] | None:
         "nodes": list(cluster.nodes),
         "node": run(["crm_node", "--name"], check=False).stdout.strip() or None,
         "quorum": cluster.quorum,
+        "maintenance": cluster.maintenance,
         "addresses": {address: list(ids) for address, ids in sorted(cib.addresses(found).items())},
         "tunnels": sorted(cib.vip_resources(found)),
     }
@@ -94,9 +114,13 @@ def no_cluster(host: str | None = None) -> Problem:
     )
 
 
-def check_quorum(found: Element) -> None:
-    """Raise `ProblemsError` if the cluster has no quorum: it would do nothing, and later who knows what."""
-    if not cib.cluster(found).quorum:
+def check_ready(found: Element) -> None:
+    """Raise `ProblemsError` if the cluster would take a change and not carry it out now, but later, who knows when.
+
+    What it has not stopped by then would lack its agent.
+    """
+    cluster = cib.cluster(found)
+    if not cluster.quorum:
         raise ProblemsError(
             [
                 Problem(
@@ -105,3 +129,5 @@ def check_quorum(found: Element) -> None:
                 )
             ]
         )
+    if cluster.maintenance:
+        raise ProblemsError([cib.in_maintenance()])

@@ -9,7 +9,9 @@
 #   underlay-vip.sh state NAME     0: this host serves the address; 7: it does not; 1: it should, and something is wrong
 #   underlay-vip.sh begin NAME     begin with all members again
 #   underlay-vip.sh restore        pluto has started: bring back what it had
-#   underlay-vip.sh tidy IMPAIR    as long as pluto runs: end the SAs with those who had an address before
+#   underlay-vip.sh tidy IMPAIR    as long as pluto runs: end the SAs with those who had an address before, and
+#                                  forget what left without a word
+#   underlay-vip.sh forget NAME    release it, unless it is here
 #
 # For each address there are, in /etc/ipsec.d/underlay-vip, NAME.node.conf with the connection of a host
 # that does not have it, and on those that may have it NAME.holder.conf.
@@ -75,15 +77,12 @@ is_here() {
     return 1
 }
 
-# Wait for a pluto that is on its way.
+# Wait for a pluto that is on its way, or is being restarted.
 await() {
     ! look || return 0
     deadline=$(($(date +%s) + start))
     until look; do
-        case $(systemctl is-active ipsec) in
-            active | activating | reloading) ;;
-            *) say "libreswan is not running"; return 1 ;;
-        esac
+        [ "$(systemctl is-active ipsec)" != failed ] || { say "libreswan has failed"; return 1; }
         [ "$(date +%s)" -lt "$deadline" ] || { say "pluto does not answer"; return 1; }
         sleep 0.2
     done
@@ -92,8 +91,10 @@ await() {
 # One at a time: each looks at what the others change.
 exclusively() {
     [ -d "$held" ] || mkdir -p "$held"
-    exec 9>"$held/.lock"
-    flock -w "$turn" 9 || say "going on, though somebody else is at it, too"
+    # An exec whose redirection fails ends the script, with all that it is about to take away.
+    # shellcheck disable=SC2015
+    true >>"$held/.lock" && exec 9>>"$held/.lock" && flock -w "$turn" 9 ||
+        say "going on, though somebody else may be at it, too"
 }
 
 # Set `names` to those of all virtual addresses.
@@ -147,6 +148,14 @@ quiet() {
     done
 }
 
+# Return whether pluto listened at all: it does not yet when it has just started.
+listens() {
+    case $status in
+        *" UDP "*) return 0 ;;
+    esac
+    return 1
+}
+
 # Return whether pluto knew that the address of NAME is here.
 is_known() {
     address_of "$1"
@@ -165,9 +174,12 @@ load_and_listen() {
     addconn "$1" --autoall
 }
 
-# Load what is in a file, without the latter where that is bad.
+# Load what is in a file, without the latter where that is bad. Who does not listen signs nothing, and takes no request.
 load() {
-    fragile || { load_and_listen "$1"; return; }
+    if ! fragile || ! listens; then
+        load_and_listen "$1"
+        return
+    fi
     connections_of "$1"
     # shellcheck disable=SC2086
     addconn "$1" $connections
@@ -232,8 +244,13 @@ hold() {
     exclusively
     await || return 1
     is_here "$1" || { say "$address is not on this host"; return 1; }
+    # What is left of before may have lost its SAs without knowing: see release.
+    if [ ! -e "$held/$1" ]; then
+        unload "$folder/$1.holder.conf"
+        [ -z "$loaded" ] || look
+    fi
     parked=
-    if ! whole "$1"; then
+    if ! serves "$1"; then
         if is_known "$1"; then
             park
             load "$folder/$1.holder.conf"
@@ -244,9 +261,7 @@ hold() {
         fi
         begin "$1"
         look
-        whole "$1" || { say "$absent is not loaded"; unload "$folder/$1.holder.conf"; unpark; return 1; }
-    elif [ ! -e "$held/$1" ]; then
-        begin "$1"
+        serves "$1" || { say "$absent"; unload "$folder/$1.holder.conf"; unpark; return 1; }
     fi
     : >"$held/$1"
     unpark
@@ -258,7 +273,10 @@ rejoin() {
     exclusively
     look || return
     # Where pluto was too slow for all of it.
-    [ -e "$held/$1" ] || unload "$folder/$1.holder.conf"
+    [ -e "$held/$1" ] || {
+        unload "$folder/$1.holder.conf"
+        [ -z "$loaded" ] || look
+    }
     all_names
     missing=
     for other in $names; do
@@ -274,7 +292,7 @@ rejoin() {
     done
 }
 
-# Return whether pluto has neither what the holder of NAME needs nor what its peers do.
+# Return whether pluto had neither what the holder of NAME needs nor what its peers do.
 is_missing() {
     ! is_here "$1" || return 1
     for file in "$folder/$1".*.conf; do
@@ -287,6 +305,16 @@ is_missing() {
 
 release() {
     exclusively
+    give_up "$1"
+}
+
+# The same of an address that left without a word.
+forget() {
+    exclusively
+    if look && ! is_here "$1"; then give_up "$1"; fi
+}
+
+give_up() {
     rm -f "$held/$1"
     alive=
     if look; then
@@ -301,7 +329,7 @@ release() {
         ) &
     fi
     if [ -z "$alive" ]; then
-        # A pluto that comes back has nothing of it.
+        # A pluto that comes back has nothing of it, and of one that wakes up, tidy sees that it has.
         address_of "$1"
         ip xfrm state deleteall src "$address"
         ip xfrm state deleteall dst "$address"
@@ -311,12 +339,18 @@ release() {
     return 0
 }
 
-# Return whether pluto has all that the holder needs.
+# Return whether pluto had all that the holder needs.
 whole() {
     connections_of "$folder/$1.holder.conf"
     for connection in $connections; do
-        has "$connection" || { absent=$connection; return 1; }
+        has "$connection" || { absent="$connection is not loaded"; return 1; }
     done
+}
+
+# Return whether the address is served: a connection is of no use while pluto does not know of the address.
+serves() {
+    whole "$1" || return 1
+    is_known "$1" || { absent="pluto does not know that $address is here"; return 1; }
 }
 
 state() {
@@ -334,12 +368,13 @@ state() {
         if ! whole "$1"; then
             loaded_of "$folder/$1.holder.conf"
             [ -e "$held/$1" ] || [ -n "$loaded" ] || return 7
-            say "$absent is not loaded"
+            say "$absent"
             return 1
         fi
     fi
     # The address is taken away before this is told to release it: that may only be seen once.
     if is_here "$1"; then
+        serves "$1" || { say "$absent"; return 1; }
         [ ! -s "$held/$1" ] || : >"$held/$1"
     elif [ -e "$held/$1" ] && [ ! -s "$held/$1" ]; then
         echo gone >"$held/$1"
@@ -354,10 +389,12 @@ restore() {
     await || return 1
     all_names
     for name in $names; do
-        if [ -e "$held/$name" ] && is_here "$name"; then
-            hold "$name"
-        else
+        if ! is_here "$name"; then
             load "$folder/$name.node.conf"
+            # By then it listens.
+            look
+        elif [ -e "$held/$name" ]; then
+            hold "$name"
         fi
     done
 }
@@ -367,11 +404,25 @@ superseded() {
     whack --showstates | sed -n '/newest/d; s/^[0-9 ]*#\([0-9]*\): "underlay-vip+.*ESTABLISHED_IKE_SA.*/\1/p'
 }
 
+# Print the names of addresses that are not here, and of which this host is not simply one of the peers: nobody has said
+# that they left, or pluto was too slow when somebody did.
+forgotten() {
+    look || return
+    all_names
+    for name in $names; do
+        if [ -e "$folder/$name.holder.conf" ] && ! is_here "$name"; then
+            loaded_of "$folder/$name.holder.conf"
+            connections_of "$folder/$name.node.conf"
+            if [ -e "$held/$name" ] || [ -n "$loaded" ] || ! has "${connections# }"; then echo "$name"; fi
+        fi
+    done
+}
+
 # Whoever had an address says goodbye to nobody, and the SAs of before would be kept for hours. Pluto is asked to
 # look whether they are due: it ends what is superseded, and leaves alone what is not. One that is just being
-# renewed is superseded for a moment; so only what is seen twice is.
+# renewed is superseded for a moment, and whoever moves an address has more to do; so only what is seen twice is.
 tidy() {
-    last=
+    last='' left=''
     while sleep 5; do
         now=$(superseded)
         for number in $now; do
@@ -380,6 +431,13 @@ tidy() {
             esac
         done
         last=$(echo "$now" | tr '\n' ' ')
+        now=$(forgotten)
+        for gone in $now; do
+            case " $left " in
+                *" $gone "*) sh "$0" forget "$gone" ;;
+            esac
+        done
+        left=$(echo "$now" | tr '\n' ' ')
     done
 }
 
@@ -387,13 +445,13 @@ action=${1:-} name=${2:-}
 case $action in
     tidy) tidy "$name" ;;
     restore) restore ;;
-    hold | release | state | begin)
+    hold | release | forget | state | begin)
         [ -e "$folder/$name.holder.conf" ] || { say "there is no virtual address called '$name' here"; exit 5; }
         [ "$action" != begin ] || look
         "$action" "$name"
         ;;
     *)
-        sed -n '7,13s/^# *//p' "$0" >&2
+        sed -n '7,15s/^# *//p' "$0" >&2
         exit 2
         ;;
 esac

@@ -352,7 +352,29 @@ def test_observing_a_holder(tmp_path: Path) -> None:
 
 def test_a_mark_of_what_the_host_may_not_hold_says_nothing(tmp_path: Path) -> None:
     put(tmp_path, "api", "db")
-    assert observe(Host(), tmp_path).held == {"api"}
+    assert observe(Host(local=("10.88.0.250", "10.88.0.251")), tmp_path).held == {"api"}
+
+
+def test_a_mark_of_what_has_gone_says_nothing(tmp_path: Path) -> None:
+    put(tmp_path, "api")
+    assert not observe(Host(), tmp_path).held
+
+
+def test_what_is_here_is_here_whether_it_was_said_or_not() -> None:
+    assert found(local=("10.88.0.250", "10.88.0.251")).here == {"api", "db"}
+    assert not found(here=True).here
+
+
+def test_without_being_told_to_listen_pluto_loads_by_name_and_traps_after(tmp_path: Path) -> None:
+    host = Host(root=tmp_path)
+    holder = found({})
+    apply(change(holder, PRIVATE), holder, PRIVATE, host, tmp_path, listens=False)
+    by_name = f"ipsec addconn --config FILE {API_NODE} {DB_NODE}"
+    assert [command for command in host.changes if "systemctl" not in command] == [
+        by_name,
+        "ipsec --directory",
+        "xargs --null -n 1 /whack --route --name",
+    ]
 
 
 def test_observing_a_host_without_anything(tmp_path: Path) -> None:
@@ -363,8 +385,9 @@ def test_observing_a_host_without_anything(tmp_path: Path) -> None:
 def test_what_was_applied_is_what_is_observed(tmp_path: Path, here: bool) -> None:
     if here:
         put(tmp_path, "api", present={})
-    first = observe(Host(), tmp_path)
-    host = applied(first, PRIVATE, tmp_path)
+    local = ("10.88.0.1", "10.88.0.250") if here else ("10.88.0.1",)
+    first = observe(Host(local=local), tmp_path)
+    host = applied(first, PRIVATE, tmp_path, local=local)
     assert on_disk(tmp_path) == PRIVATE
     assert not change(observe(host, tmp_path), PRIVATE)
 

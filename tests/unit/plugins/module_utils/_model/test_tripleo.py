@@ -74,6 +74,7 @@ def test_a_cloud() -> None:
         "ipsec_topology": "mesh",
         "ipsec_auth": "psk",
         "ipsec_mode": "tunnel",
+        "ipsec_ike": "aes_gcm256-sha2_384-dh20,aes_gcm256-sha2_512-dh20",
         "ipsec_esp": "aes_gcm128",
         "ipsec_networks": [
             {"name": "internal_api", "cidr": "172.16.2.0/24"},
@@ -141,7 +142,7 @@ def test_redis_can_be_skipped_and_goes_with_its_network() -> None:
         assert "redis" not in [vip["name"] for vip in vips]
 
 
-@pytest.mark.parametrize("count", [0, 1, 7])
+@pytest.mark.parametrize("count", [1, 7])
 def test_any_number_of_networks(count: int) -> None:
     names = [f"network_{number}" for number in range(count)]
     variables = {f"{name}_ip": f"10.{index}.0.1" for index, name in enumerate(names)}
@@ -155,6 +156,59 @@ def test_any_number_of_networks(count: int) -> None:
     found = translated([only])
     assert [network["name"] for network in found.cluster["ipsec_networks"]] == names
     assert list(found.hosts["c"]["ipsec_addresses"]) == names
+
+
+@pytest.mark.parametrize(
+    "enabled",
+    [
+        ["InternalApi", "Storage"],
+        ["internal_api", "storage"],
+        "InternalApi,Storage",
+    ],
+)
+def test_networks_by_the_names_of_any_release(enabled: object) -> None:
+    found = translated(enabled_networks=enabled)
+    assert found == translated()
+
+
+def test_each_role_lists_its_networks() -> None:
+    """As inventories do from Train on, which have no list for the cloud."""
+    nodes = [
+        node("controller-0", 10, tripleo_role_networks=["ctlplane", "internal_api", "storage"]),
+        node("controller-1", 11, tripleo_role_networks=["ctlplane", "internal_api", "storage"]),
+        node("compute-0", 20, storage=False, tripleo_role_networks=["internal_api", "ctlplane"]),
+    ]
+    for found in nodes:
+        found.variables.pop("enabled_networks")  # type: ignore[attr-defined]
+    assert translated(nodes) == translated()
+
+
+def test_a_network_that_all_hosts_reach_over_the_control_plane_is_left_alone() -> None:
+    nodes = [
+        node(f"controller-{n}", 10 + n, enabled_networks=["internal_api", "management"], management_ip=f"192.168.24.{10 + n}")
+        for n in (0, 1)
+    ]  # fmt: skip
+    assert [network["name"] for network in translated(nodes).cluster["ipsec_networks"]] == ["internal_api"]
+
+
+def test_networks_with_a_subnet_for_each_rack_are_listed_by_the_user() -> None:
+    racks = [
+        {"name": "internal_api", "cidr": "172.16.2.0/28"},
+        {"name": "internal_api_2", "cidr": "172.16.2.16/28"},
+    ]
+    found = translated(ipsec_networks=racks, internal_api_vip="172.16.2.12", redis_vip="172.16.2.13")
+    assert "ipsec_networks" not in found.cluster
+    assert found.hosts["controller-0"] == {"ipsec_addresses": {"internal_api": "172.16.2.10"}}
+    assert found.hosts["compute-0"] == {"ipsec_addresses": {"internal_api_2": "172.16.2.20"}}
+    assert [(vip["name"], vip["network"]) for vip in found.cluster["ipsec_vips"]] == [
+        ("internal_api", "internal_api"),
+        ("redis", "internal_api"),
+    ]
+
+
+@pytest.mark.parametrize("wrong", [None, {}, ["x"], [{"name": "x"}], [{"name": "x", "cidr": "y"}]])
+def test_networks_that_the_user_has_got_wrong_are_for_the_plan_to_find(wrong: object) -> None:
+    assert translated(ipsec_networks=wrong).cluster["ipsec_vips"] == []
 
 
 def test_controllers_without_the_group_pacemaker() -> None:
@@ -187,6 +241,8 @@ def test_certificates_need_no_key() -> None:
     found = translated(ipsec_auth="certificate", ipsec_psk=None)
     assert not found.keyed
     assert "ipsec_auth" not in found.cluster
+    # Those of tripleo-ipsec can be in no certificate.
+    assert all("id" not in vip for vip in found.cluster["ipsec_vips"])
 
 
 def test_a_limited_run_knows_the_networks_of_newer_inventories() -> None:
@@ -223,7 +279,10 @@ def test_the_variables_of_a_host() -> None:
         ({"ipsec_algorithm": "rot13-null"}, "ipsec_algorithm: 'rot13-null'"),
         ({"use_opportunistic_ipsec": True}, "use_opportunistic_ipsec: null authentication"),
         ({"enabled_networks": []}, "enabled_networks: it is empty"),
-        ({"enabled_networks": [1]}, "enabled_networks: it is not a list"),
+        ({"enabled_networks": [1]}, "controller-0: enabled_networks: it is not a list"),
+        ({"enabled_networks": ["ctlplane"]}, "enabled_networks: all of its networks are skipped, or the control plane"),
+        ({"ipsec_skip_networks": ["internal_api", "Storage"]}, "enabled_networks: all of its networks are skipped"),
+        ({"enabled_networks": ["internal_api", "stroage"]}, "stroage_ip: no host has it, and stroage is among the networks"),
         ({"ipsec_skip_networks": 5}, "ipsec_skip_networks: it is not a list"),
         ({"storage_vip": "172.16.9.9"}, "storage_vip: 172.16.9.9 lies outside of its network (172.16.1.0/24)"),
         ({"redis_vip": "x"}, "redis_vip: 'x' is not an address"),

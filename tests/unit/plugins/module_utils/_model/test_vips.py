@@ -231,6 +231,7 @@ def pacemaker(node: str, **changes: Any) -> dict[str, Any]:
         "node": node,
         "quorum": True,
         "addresses": {"10.88.0.50": ["ip-api"]},
+        "maintenance": False,
         "tunnels": [],
         **changes,
     }
@@ -301,3 +302,19 @@ def test_without_quorum_nothing_can_be_changed() -> None:
     problems, _warnings = clusters(pacemaker("h1", quorum=False), pacemaker("h2"))
     assert len(problems) == 1
     assert problems[0].startswith("h1: ipsec_vips: its pacemaker cluster has no quorum")
+
+
+@pytest.mark.parametrize(
+    ("tunnels", "hosts"),
+    [
+        (["ipsec-vip-api"], []),
+        # One has to come, or to go.
+        ([], ["h1", "h2"]),
+        (["ipsec-vip-api", "ipsec-vip-old"], ["h1", "h2"]),
+    ],
+)
+def test_in_maintenance_mode_a_cluster_stays_as_it_is(tunnels: list[str], hosts: list[str]) -> None:
+    said = {"maintenance": True, "tunnels": tunnels}
+    problems, _warnings = clusters(pacemaker("h1", **said), pacemaker("h2", **said))
+    assert [problem.partition(":")[0] for problem in problems] == hosts
+    assert all("ipsec_vips: its pacemaker cluster is in maintenance mode" in problem for problem in problems)

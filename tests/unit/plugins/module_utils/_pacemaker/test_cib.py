@@ -79,7 +79,14 @@ def test_what_is_no_cib(wrong: str) -> None:
 @pytest.mark.parametrize(("quorum", "expected"), [("1", True), ("0", False), ("", False)])
 def test_the_cluster(quorum: str, expected: bool) -> None:
     found = cib.cluster(cib.parse(CIB.format(quorum=quorum)))
-    assert found == cib.Cluster("overcloud", ("controller-0", "controller-1"), expected)
+    assert found == cib.Cluster("overcloud", ("controller-0", "controller-1"), expected, maintenance=False)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("true", True), ("Yes", True), ("false", False)])
+def test_maintenance_mode(value: str, expected: bool) -> None:
+    text = CIB.format(quorum=1).replace("stonith-enabled", "maintenance-mode")
+    text = text.replace('name="maintenance-mode" value="false"', f'name="maintenance-mode" value="{value}"')
+    assert cib.cluster(cib.parse(text)).maintenance == expected
 
 
 def test_addresses_are_found_wherever_they_are(before: Element) -> None:

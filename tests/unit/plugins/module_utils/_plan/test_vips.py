@@ -49,6 +49,7 @@ def pacemaker(number: int, **changes: Any) -> dict[str, Any]:
         "node": f"h{number}",
         "quorum": True,
         "addresses": PRESENT,
+        "maintenance": False,
         "tunnels": [],
         **changes,
     }
