@@ -62,7 +62,9 @@ options:
     type: bool
     default: false
   wait_seconds:
-    description: How long to wait, after a change, until the cluster has done what follows from it. V(0) does not wait.
+    description:
+      - How long to wait, before a change, for a cluster that has lost its quorum to have it again, and after a change, until the cluster
+        has done what follows from it, in seconds each. V(0) does not wait.
     type: int
     default: 60
 """
@@ -124,7 +126,7 @@ def main() -> None:
 def _run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     run = host_runner()
     vips = [cib.Vip(vip["name"], vip["address"]) for vip in params["vips"]]
-    before = live.read(run)
+    before = live.read(run) if check else live.read_with_quorum(run, params["wait_seconds"])
     if before is None:
         if vips:
             raise ProblemsError([live.no_cluster()])

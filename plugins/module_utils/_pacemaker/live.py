@@ -10,7 +10,8 @@ and through files that only root can read, and its text is never part of a messa
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -39,6 +40,22 @@ def read(run: Runner) -> Element | None:
         return cib.parse(answer.stdout)
     except ValueError:
         return None
+
+
+def read_with_quorum(
+    run: Runner, seconds: int, pause: Callable[[float], None] = time.sleep
+) -> Element | None:
+    """Return what `read` does, once the cluster has quorum or *seconds* have passed: it may just have lost it.
+
+    When tunnels between its nodes are replaced, they do not hear each other for a while.
+    """
+    found = read(run)
+    for _second in range(seconds):
+        if found is None or cib.cluster(found).quorum:
+            break
+        pause(1)
+        found = read(run)
+    return found
 
 
 def check_none_stored(root: Path = Path("/"), *, tripleo: bool) -> None:

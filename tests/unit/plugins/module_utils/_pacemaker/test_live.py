@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from ansible_collections.underlay.ipsec.plugins.module_utils._errors import ProblemsError
 from ansible_collections.underlay.ipsec.plugins.module_utils._pacemaker import cib, live
+from ansible_collections.underlay.ipsec.plugins.module_utils._run import Completed
 from ansible_collections.underlay.ipsec.tests.unit.plugins.module_utils._pacemaker.test_cib import (
     CIB,
     INTERNAL,
@@ -44,6 +46,20 @@ def test_a_cluster_is_ready() -> None:
 def test_a_cluster_is_not_ready(text: str, said: str) -> None:
     with pytest.raises(ProblemsError, match=said):
         live.check_ready(cib.parse(text))
+
+
+@pytest.mark.parametrize(
+    ("answers", "waited", "quorum"), [("1", 0, True), ("001", 2, True), ("0000", 3, False)]
+)
+def test_quorum_may_come_back(answers: str, waited: int, quorum: bool) -> None:
+    left, pauses = list(answers), list[float]()
+
+    def run(argv: Sequence[str], **_options: object) -> Completed:
+        return Completed(tuple(argv), 0, CIB.format(quorum=left.pop(0)), "")
+
+    found = live.read_with_quorum(run, 3, pauses.append)  # type: ignore[arg-type]
+    assert found is not None
+    assert (len(pauses), cib.cluster(found).quorum) == (waited, quorum)
 
 
 @pytest.mark.parametrize("text", [None, "", CIB.format(quorum=1)])
