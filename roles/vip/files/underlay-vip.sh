@@ -151,7 +151,7 @@ quiet() {
 # Return whether pluto listened at all: it does not yet when it has just started.
 listens() {
     case $status in
-        *" UDP "*) return 0 ;;
+        *" UDP "* | *":UDP/"*) return 0 ;;
     esac
     return 1
 }
@@ -160,7 +160,9 @@ listens() {
 is_known() {
     address_of "$1"
     case $status in
-        *"UDP $address:"* | *"UDP [$address]:"*) return 0 ;;
+        *" UDP $address:"* | *" UDP [$address]:"*) return 0 ;;
+        # Since 5.0.
+        *" $address:UDP/"* | *" [$address]:UDP/"*) return 0 ;;
     esac
     return 1
 }
