@@ -17,7 +17,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ansible_collections.underlay.ipsec.plugins.module_utils._errors import IpsecError, Problem, ProblemsError
+from ansible_collections.underlay.ipsec.plugins.module_utils._errors import (
+    CommandError,
+    IpsecError,
+    Problem,
+    ProblemsError,
+)
 from ansible_collections.underlay.ipsec.plugins.module_utils._files import write_atomically
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan import render, renewed
 from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.connection import (
@@ -41,6 +46,8 @@ from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.loaded i
     parse,
     useless,
 )
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.status import parse_guests
+from ansible_collections.underlay.ipsec.plugins.module_utils._libreswan.vips import is_for_anybody
 from ansible_collections.underlay.ipsec.plugins.module_utils._probe.xfrm import read_policies
 from ansible_collections.underlay.ipsec.plugins.module_utils._run import Runner
 
@@ -188,7 +195,10 @@ def change_live(
         _load([written[name] for name in batch], run, listens=listens)
     if change.listen:
         run(["ipsec", "whack", "--listen"])
-    _each(change.route, "--route", run)
+    if listens:
+        _each(change.route, "--route", run)
+    else:
+        _route_known([written[name] for name in change.route], run)
     _end(change.heal, run)
     return True
 
@@ -227,7 +237,26 @@ def _load(connections: Sequence[Connection], run: Runner, *, listens: bool) -> N
             f"pluto did not load {', '.join(sorted(missing))}: {answer.stderr.strip() or answer.stdout.strip()}"
         )
     if not listens:
-        _each([c.name for c in connections if c.values.get("auto") == "ondemand"], "--route", run)
+        _route_known([c for c in connections if c.values.get("auto") == "ondemand"], run)
+
+
+def _route_known(connections: Sequence[Connection], run: Runner) -> None:
+    """Route connections of virtual addresses. A peer that was anybody until now ends that, and comes back as the one it is.
+
+    Only one of the two connections can have the policy. Raises `CommandError` if pluto refuses for another reason.
+    """
+    peers = {connection.values.get("right") for connection in connections}
+    for last in (False,) * 9 + (True,):
+        try:
+            _each([connection.name for connection in connections], "--route", run)
+        except CommandError:
+            if last:
+                raise
+            for sa in parse_guests(run(["ipsec", "whack", "--showstates"], check=False).stdout):
+                if is_for_anybody(sa["name"]) and sa["peer"] in peers:
+                    run(["ipsec", "whack", "--deletestate", str(sa["serial"])], check=False)
+        else:
+            return
 
 
 def _end(sas: Iterable[IkeSa], run: Runner) -> None:

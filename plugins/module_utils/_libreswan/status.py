@@ -21,6 +21,9 @@ _STATE = re.compile(
     rf"^#(?P<serial>\d+): {_NAME}(?: \.\.\.(?P<peer>\S+?))?:(?P<port>\d+)(?:\([A-Z0-9]+\))? "
     r"(?P<state>[A-Z]\w+) \((?P<meaning>.*?)\);(?P<rest>.*)$"
 )
+_GUEST = re.compile(
+    rf"^#(?P<serial>\d+): {_NAME} (?P<peer>[0-9a-fA-F.:]+):\d+\S* STATE_V2_ESTABLISHED_IKE_SA "
+)
 _OWNER = re.compile(r"\bIKE SA #(?P<serial>\d+)")
 _ESP = re.compile(
     rf"^#(?P<serial>\d+): {_NAME}.*? (?:esp|ah)[.:](?P<out>[0-9a-f]+)@\S+ (?:esp|ah)[.:](?P<in>[0-9a-f]+)@\S+"
@@ -92,6 +95,11 @@ def parse_states(text: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
         elif spis and int(spis["serial"]) in child:
             child[int(spis["serial"])].update(spi_out=f"0x{spis['out']}", spi_in=f"0x{spis['in']}")
     return ike, list(child.values())
+
+
+def parse_guests(text: str) -> list[dict[str, Any]]:
+    """Return serial, name, instance and peer of each IKE SA in ``--showstates`` with a peer that a connection with ``%any`` let in."""
+    return [_which(match) for line in lines(text) if (match := _GUEST.match(line)) and match["instance"]]
 
 
 def parse_connections(text: str) -> list[dict[str, Any]]:

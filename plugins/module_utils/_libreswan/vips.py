@@ -90,6 +90,11 @@ def is_vip(connection: str) -> bool:
     return connection.startswith(_KIND)
 
 
+def is_for_anybody(connection: str) -> bool:
+    """Return whether *connection* is the one of a holder that lets in whoever can authenticate."""
+    return is_vip(connection) and connection.endswith("+holder")
+
+
 def begins_with(connection: str, vip: str) -> bool:
     """Return whether the holder of *vip* has *connection* to begin with."""
     return connection.startswith(f"{_KIND}{vip}+holder+")

@@ -161,7 +161,7 @@ is_known() {
     address_of "$1"
     case $status in
         *" UDP $address:"* | *" UDP [$address]:"*) return 0 ;;
-        # Since 5.0.
+        # Since 5.1.
         *" $address:UDP/"* | *" [$address]:UDP/"*) return 0 ;;
     esac
     return 1

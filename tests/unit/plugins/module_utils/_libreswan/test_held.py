@@ -256,6 +256,8 @@ class Host:
         local: Sequence[str] = ("10.88.0.1",),
         complaint: str = "",
         fail: str = "",
+        fails: int = 1000,
+        states: str = "",
         root: Path | None = None,
     ) -> None:
         self.loaded = list(loaded)
@@ -263,6 +265,8 @@ class Host:
         self.local = local
         self.complaint = complaint
         self.fail = fail
+        self.fails = fails
+        self.states = states
         self.root = root
         self.changes: list[str] = []
         self.checked = ""
@@ -285,7 +289,7 @@ class Host:
             )
             return replace(answer, stdout="".join(lines))
         if command.endswith("--showstates"):
-            return answer
+            return replace(answer, stdout=self.states)
         if "--config" in argv:
             path = Path(argv[list(argv).index("--config") + 1])
             text = path.read_text(encoding="utf-8")
@@ -297,7 +301,8 @@ class Host:
         self.changes.append(command)
         if self.root is not None:
             self.files[command] = set(on_disk(self.root))
-        if self.fail and self.fail in command and check:
+        if self.fail and self.fail in command and check and self.fails:
+            self.fails -= 1
             raise CommandError(argv, 1, "", "refused")
         return answer
 
@@ -404,6 +409,34 @@ def test_a_mark_that_the_script_needs_stays(tmp_path: Path) -> None:
     put(tmp_path, "api")
     applied(HERE, files(members=(2, 3, 4)), tmp_path)
     assert (tmp_path / HELD.lstrip("/") / "api").exists()
+
+
+def test_a_member_that_was_anybody_until_now(tmp_path: Path) -> None:
+    put(tmp_path, "api")
+    # As 4.10 says it.
+    rest = "REKEY in 28529s; REPLACE in 28799s; newest; idle;"
+    states = "".join(
+        f'000 #{number}: "{name}"{instance}:500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); {rest}\n'
+        for number, name, instance in (
+            (7, ANYBODY, "[1] 10.88.0.4"),
+            (9, ANYBODY, "[2] 10.88.0.5"),
+            (11, "underlay-endpoint+x", "[1] 10.88.0.4"),
+            (13, OTHERS, ""),
+        )
+    )
+    host = Host(*(HERE.loaded.connections if HERE.loaded else ()), fail="--route", fails=1, states=states)
+    wanted = files(members=(2, 3, 4))
+    apply(change(HERE, wanted), HERE, wanted, host, tmp_path, listens=False)
+    route = "ipsec whack --name underlay-vip+api+holder+h4 --route"
+    assert host.changes[1:] == [route, "ipsec whack --deletestate 7", route]
+
+
+def test_pluto_may_refuse_a_member_for_another_reason(tmp_path: Path) -> None:
+    put(tmp_path, "api")
+    host = Host(*(HERE.loaded.connections if HERE.loaded else ()), fail="--route")
+    wanted = files(members=(2, 3, 4))
+    with pytest.raises(CommandError):
+        apply(change(HERE, wanted), HERE, wanted, host, tmp_path, listens=False)
 
 
 def test_files_are_written_for_all_to_read(tmp_path: Path) -> None:
