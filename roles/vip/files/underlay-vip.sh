@@ -420,26 +420,31 @@ forgotten() {
     done
 }
 
+# Print the words that are in both of two lists.
+both() {
+    for word in $1; do
+        case " $2 " in
+            *" $word "*) echo "$word" ;;
+        esac
+    done
+}
+
 # Whoever had an address says goodbye to nobody, and the SAs of before would be kept for hours. Pluto is asked to
 # look whether they are due: it ends what is superseded, and leaves alone what is not. One that is just being
 # renewed is superseded for a moment, and whoever moves an address has more to do; so only what is seen twice is.
 tidy() {
-    last='' left=''
+    old='' left=''
     while sleep 5; do
-        now=$(superseded)
-        for number in $now; do
-            case " $last " in
-                *" $number "*) whack --asynchronous --impair "$1:$number" >/dev/null ;;
-            esac
+        now=$(superseded | tr '\n' ' ')
+        for number in $(both "$now" "$old"); do
+            whack --asynchronous --impair "$1:$number" >/dev/null
         done
-        last=$(echo "$now" | tr '\n' ' ')
-        now=$(forgotten)
-        for gone in $now; do
-            case " $left " in
-                *" $gone "*) sh "$0" forget "$gone" ;;
-            esac
+        old=$now
+        now=$(forgotten | tr '\n' ' ')
+        for gone in $(both "$now" "$left"); do
+            sh "$0" forget "$gone"
         done
-        left=$(echo "$now" | tr '\n' ' ')
+        left=$now
     done
 }
 
