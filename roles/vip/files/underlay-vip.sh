@@ -431,15 +431,17 @@ both() {
 
 # Whoever had an address says goodbye to nobody, and the SAs of before would be kept for hours. Pluto is asked to
 # look whether they are due: it ends what is superseded, and leaves alone what is not. One that is just being
-# renewed is superseded for a moment, and whoever moves an address has more to do; so only what is seen twice is.
+# renewed is superseded for a moment, so only what is seen twice is. Whoever moves an address has more time.
 tidy() {
-    old='' left=''
+    old='' left='' round=0
     while sleep 5; do
         now=$(superseded | tr '\n' ' ')
         for number in $(both "$now" "$old"); do
             whack --asynchronous --impair "$1:$number" >/dev/null
         done
         old=$now
+        round=$(((round + 1) % 3))
+        [ "$round" -eq 0 ] || continue
         now=$(forgotten | tr '\n' ' ')
         for gone in $(both "$now" "$left"); do
             sh "$0" forget "$gone"
