@@ -111,14 +111,17 @@ class Address:
     def move(self) -> Callable[[], object]:
         """Have the cluster move it, as ``pcs resource move`` does."""
         owner = self.owner
-        self.cluster(f"crm_resource --move --resource {self.resource}", check=False)
+        # One command, for each of them has the hosts busy with logging in meanwhile.
+        self.cluster(
+            f"crm_resource --move --resource {self.resource}; crm_resource --wait --timeout=60s", check=False
+        )
         assert self.came(not_on=owner)
         return lambda: self.cluster(f"crm_resource --clear --resource {self.resource}")
 
     def standby(self) -> Callable[[], object]:
         """Take all resources from its owner, as ``pcs node standby`` does."""
         owner = self.owner
-        self.cluster(f"crm_standby --node {owner} --update on")
+        self.cluster(f"crm_standby --node {owner} --update on; crm_resource --wait --timeout=60s")
         assert self.came(not_on=owner)
         return lambda: self.cluster(f"crm_standby --node {owner} --delete")
 

@@ -471,11 +471,11 @@ def cut_off(
         )
     try:
         eventually(
-            lambda: banner(stage, path.read_text(errors="replace")) or process.poll() is not None, 120, 0.1
+            lambda: banner(stage, path.read_text(errors="replace")) or process.poll() is not None, 400, 0.1
         )
         time.sleep(delay)
         cut(process)
-        process.wait(timeout=120)
+        process.wait(timeout=400)
     finally:
         if process.poll() is None:
             kill(process)

@@ -57,7 +57,7 @@ def test_quorum_may_come_back(answers: str, waited: int, quorum: bool) -> None:
     def run(argv: Sequence[str], **_options: object) -> Completed:
         return Completed(tuple(argv), 0, CIB.format(quorum=left.pop(0)), "")
 
-    found = live.read_with_quorum(run, 3, pauses.append)  # type: ignore[arg-type]
+    found = live.read_with_quorum(run, 3, pauses.append)
     assert found is not None
     assert (len(pauses), cib.cluster(found).quorum) == (waited, quorum)
 
