@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the underlay.ipsec contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Certificates for the life of a cluster: four opportunistic members of two releases, under traffic.
+"""Certificates for the life of a cluster: three opportunistic members of two releases, under traffic.
 
 The tests share the cluster and go on from what the one before left. What the members have is looked
 at from outside: on the bridge, in the kernels, in NSS and in pluto's journals.
@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 from kit import PASSPHRASE, Lab, Run, Stage, Stream, banner, cut_off, interrupt, kill, short_lived
 
-MEMBERS = ("h1", "h2", "h3", "h4")
+MEMBERS = ("h1", "h2", "h3")
 PAIRS = list(itertools.permutations(MEMBERS, 2))
 NSS = "sql:/var/lib/ipsec/nss"
 BUNDLE_PASSWORD = "the password of the lab's bundles"
@@ -58,6 +58,9 @@ with open("{SAMPLES}", "a") as file:
 END
 setsid python3 {SAMPLES}.py >/dev/null 2>&1 </dev/null & echo $! >{SAMPLES}.pid"""
 LOSS_SECONDS = 1.0
+# All at once under other subjects: if a peer happens to look for signs of life while a new pluto takes over, it waits
+# for the run to have it forget the subject of before. See the limits in docs/certificates.md.
+OTHER_SUBJECTS_SECONDS = 30.0
 SHORT_SECONDS = 45
 
 Key = ec.EllipticCurvePrivateKey
@@ -83,12 +86,14 @@ def check_encrypted(lab: Lab, members: Sequence[str] = MEMBERS) -> None:
     assert found == dict.fromkeys(itertools.permutations(members, 2), "encrypted")
 
 
-def check_streams(streams: Sequence[Stream], members: Sequence[str] = MEMBERS) -> None:
-    """Check that every stream went on."""
+def check_streams(
+    streams: Sequence[Stream], members: Sequence[str] = MEMBERS, seconds: float = LOSS_SECONDS
+) -> None:
+    """Check that every stream went on, but for *seconds* at most."""
     assert len(streams) == len(members) * (len(members) - 1)
     lost = {(stream.source, stream.destination): stream.seconds for stream in streams if stream.lost}
     print(f"sent {sum(s.sent for s in streams)}, lost {sum(len(s.lost) for s in streams)}: {lost}")
-    assert not {pair: seconds for pair, seconds in lost.items() if seconds > LOSS_SECONDS}
+    assert not {pair: silent for pair, silent in lost.items() if silent > seconds}
 
 
 def certificates_of(lab: Lab, host: str, nickname: str) -> list[x509.Certificate]:
@@ -380,22 +385,22 @@ def test_another_kind_of_key_is_a_renewal(lab: Lab, secrets: Secrets) -> None:
 
 
 def test_a_revoked_host_is_out(lab: Lab) -> None:
-    rest = MEMBERS[:3]
+    rest = MEMBERS[:2]
     with lab.traffic(rest) as streams:
-        run = lab.play("revoke", MEMBERS, ipsec_revoke="h4")
+        run = lab.play("revoke", MEMBERS, ipsec_revoke="h3")
     assert run.rc == 0, run.output
     check_encrypted(lab, rest)
-    out = lab.address("h4")
+    out = lab.address("h3")
 
     def with_it(host: str) -> list[tuple[str, str, str]]:
         return [sa for sa in lab.spis(host) if out in sa[:2]]
 
     assert not any(on_all(with_it, rest).values())
     # From its own side, afresh: it is still enforced there, with all that it had.
-    lab.ssh("h4", "systemctl restart ipsec")
+    lab.ssh("h3", "systemctl restart ipsec")
     with lab.capture() as capture:
         for host in rest:
-            assert not lab.answers("h4", lab.address(host))
+            assert not lab.answers("h3", lab.address(host))
             assert not lab.answers(host, out)
     assert not any(on_all(with_it, rest).values())
     for host in rest:
@@ -405,13 +410,13 @@ def test_a_revoked_host_is_out(lab: Lab) -> None:
 
     run = lab.play("site", MEMBERS)
     assert run.rc != 0
-    assert re.search(r"h4: ipsec_reinstate: its certificate was revoked at 20\S+ \(unspecified\)", run.output)
+    assert re.search(r"h3: ipsec_reinstate: its certificate was revoked at 20\S+ \(unspecified\)", run.output)
     check_encrypted(lab, rest)
-    [old] = certificates_of(lab, "h4", "underlay-h4")
-    lab.converge(MEMBERS, ipsec_reinstate=["h4"])
+    [old] = certificates_of(lab, "h3", "underlay-h3")
+    lab.converge(MEMBERS, ipsec_reinstate=["h3"])
     check_encrypted(lab)
     check_nss(lab)
-    [new] = certificates_of(lab, "h4", "underlay-h4")
+    [new] = certificates_of(lab, "h3", "underlay-h3")
     assert new.serial_number != old.serial_number
     # It need not be said for ever.
     assert lab.converge(MEMBERS).changed == 0
@@ -545,7 +550,7 @@ def test_certificates_signed_elsewhere(lab: Lab, elsewhere: Elsewhere, secrets: 
     with secrets.watch(), lab.traffic(MEMBERS) as streams:
         run = lab.play("site", MEMBERS, **how)
     assert run.rc != 0
-    assert "4 certificates are not there yet" in run.output
+    assert "3 certificates are not there yet" in run.output
     for host in MEMBERS:
         assert f"{signing}/{host}.csr -> {signing}/{host}.crt" in run.output
     check_streams(streams)
@@ -572,7 +577,7 @@ def test_a_ca_elsewhere_takes_over(lab: Lab, elsewhere: Elsewhere) -> None:
     with lab.traffic(MEMBERS) as streams:
         run = lab.play("rotate", MEMBERS, **how)
         assert run.rc != 0
-        assert "4 certificates are not there yet" in run.output, run.output
+        assert "3 certificates are not there yet" in run.output, run.output
         check_encrypted(lab)
         elsewhere.answer_all()
         since = now_on(lab)
@@ -604,8 +609,10 @@ def test_bundles(lab: Lab, elsewhere: Elsewhere, secrets: Secrets) -> None:
         variables[host] = {"ipsec_pkcs12": str(path), **password}
     how = {**elsewhere.external, "ipsec_certificate_source": "pkcs12"}
     since = now_on(lab)
-    with secrets.watch(), lab.traffic(MEMBERS) as streams:
+    with secrets.watch(), lab.capture() as wire, lab.traffic(MEMBERS) as streams:
         lab.converge(MEMBERS, "-vvv", host_variables=variables, **how)
+    for one, other in itertools.combinations(MEMBERS, 2):
+        assert not wire.clear(lab.address(one), lab.address(other))
     check_encrypted(lab)
     check_nss(lab, own_ca=False)
     check_issuer(lab, since, "somebody else")
@@ -613,7 +620,7 @@ def test_bundles(lab: Lab, elsewhere: Elsewhere, secrets: Secrets) -> None:
         [leaf] = certificates_of(lab, host, f"underlay-{host}")
         assert leaf.subject.rfc4514_string() == f"CN={host} of somebody else"
     assert lab.converge(MEMBERS, host_variables=variables, **how).changed == 0
-    check_streams(streams)
+    check_streams(streams, seconds=OTHER_SUBJECTS_SECONDS)
 
 
 def test_nothing_secret_is_anywhere(lab: Lab, elsewhere: Elsewhere, secrets: Secrets) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import itertools
 import uuid
 
-import pytest
 from kit import Lab
 
-MEMBERS = ("h1", "h2", "h3", "h4")
+MEMBERS = ("h1", "h2")
 
 
 def test_every_ordered_pair_is_encrypted(lab: Lab) -> None:
@@ -20,10 +19,9 @@ def test_every_ordered_pair_is_encrypted(lab: Lab) -> None:
     assert lab.matrix() == expected
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_marker_is_on_the_wire_as_esp_only(lab: Lab, step: int) -> None:
+def test_marker_is_on_the_wire_as_esp_only(lab: Lab) -> None:
     marker = uuid.uuid4().hex
-    capture, pairs = lab.exchange(MEMBERS, step, marker, family=6)
+    capture, pairs = lab.exchange(MEMBERS, 1, marker, family=6)
     assert not capture.holding(marker.encode())
     for sender, receiver in pairs:
         ends = lab.address(sender, 6), lab.address(receiver, 6)
@@ -35,5 +33,5 @@ def test_neighbours_are_found_again(lab: Lab) -> None:
     """Neighbour discovery is never encrypted: a host whose neighbour cache is empty finds its peers."""
     for member in MEMBERS:
         lab.ssh(member, "ip -6 neigh flush dev eth1")
-    assert lab.answers("h1", lab.address("h4", 6))
-    assert lab.answers("h4", lab.address("h1", 6))
+    assert lab.answers("h1", lab.address("h2", 6))
+    assert lab.answers("h2", lab.address("h1", 6))

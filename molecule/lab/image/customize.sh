@@ -12,6 +12,12 @@ for list in "$here"/packages-offline*.txt; do
     grep -v '^#' "$list" |
         xargs chroot "$root" apt-get install -qq --download-only --no-install-recommends
 done
+# The libraries of what nearly every host installs are there already: unpacking them takes a lab host
+# longer than all the rest. The programs themselves are left to the plays, as on anybody's host.
+programs="corosync libreswan libnss3-tools pacemaker pacemaker-cli-utils resource-agents"
+# shellcheck disable=SC2086
+libraries=$(chroot "$root" apt-get install -s --no-install-recommends $programs |
+    awk -v programs=" $programs " '$1 == "Inst" && $2 ~ /^(lib|perl)/ && !index(programs, " " $2 " ") { print $2 }')
 mkdir -p "$root/srv/packages"
 mv "$root"/var/cache/apt/archives/*.deb "$root/srv/packages/"
 (cd "$root/srv/packages" && dpkg-scanpackages --multiversion . >Packages 2>/dev/null)
@@ -22,6 +28,9 @@ cp -rT --no-preserve=ownership "$here/overlay" "$root"
 # without them, Ansible's cache_valid_time takes the new, empty folder for fresh.
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin
 chroot "$root" apt-get update -qq
+# shellcheck disable=SC2086
+chroot "$root" apt-get install -qq --no-install-recommends $libraries >/dev/null
+chroot "$root" apt-mark auto $libraries >/dev/null
 
 # What makes a boot slow or noisy and serves no purpose on a lab host.
 for unit in \
@@ -36,6 +45,11 @@ for unit in \
     systemd-sysusers.service systemd-udev-trigger.service \
     systemd-update-done.service systemd-hibernate-clear.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
+# Each `systemctl daemon-reload` runs all of these, and they have nothing to generate here.
+mkdir -p "$root/etc/systemd/system-generators"
+for generator in "$root"/usr/lib/systemd/system-generators/*; do
+    ln -sf /dev/null "$root/etc/systemd/system-generators/${generator##*/}"
 done
 chroot "$root" systemctl enable lab-identity.service lab-ready.service
 chroot "$root" systemctl set-default multi-user.target

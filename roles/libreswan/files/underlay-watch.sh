@@ -62,9 +62,9 @@ renewed() {
     '
 }
 
-# Print the lines that two texts share.
+# Print the lines that two texts share. Mostly there are none, and then it starts nothing.
 both() {
-    printf '%s\n' "$2" | grep -xF -e "$1"
+    [ -z "$1" ] || [ -z "$2" ] || printf '%s\n' "$2" | grep -xF -e "$1"
 }
 
 mend_one_way() {
