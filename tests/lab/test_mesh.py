@@ -133,10 +133,7 @@ def test_a_limited_run_does_not_touch_what_others_share(lab: Lab) -> None:
     before, etc = spis(lab), on_all(lab, lab.etc)
     run = lab.play("site", MEMBERS, "--limit", "h1,h2", host_variables=addresses, ipsec_esp="aes_gcm128")
     assert run.rc != 0
-    assert (
-        "h1, h2: this run would change its connections with h3, h4, which are not part of it"
-        in run.output
-    )
+    assert "h1, h2: this run would change its connections with h3, h4, which are not part of it" in run.output
     assert (spis(lab), on_all(lab, lab.etc)) == (before, etc)
     # What changes nothing there is done.
     assert lab.play("site", MEMBERS, "--limit", "h1", host_variables=addresses).rc == 0

@@ -29,8 +29,7 @@ cp -rT --no-preserve=ownership "$here/overlay" "$root"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin
 chroot "$root" apt-get update -qq
 # shellcheck disable=SC2086
-chroot "$root" apt-get install -qq --no-install-recommends $libraries >/dev/null
-chroot "$root" apt-mark auto $libraries >/dev/null
+chroot "$root" apt-get install -qq --no-install-recommends --mark-auto $libraries >/dev/null
 
 # What makes a boot slow or noisy and serves no purpose on a lab host.
 for unit in \
