@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from . import plan, process, uml
+from . import plan, process, store, uml
 from .errors import LabError
 from .image import Image
 from .network import Namespace
@@ -46,14 +46,15 @@ class Guest:
         # A host that ended by itself may have left something that holds its disk.
         self.kill()
         self._record.unlink(missing_ok=True)
-        argv = uml.command(machine, image, self.folder, public_key)
         self._namespace.ensure_taps(machine)
-        process.spawn(
-            [*self._namespace.enter(), *argv],
-            record=self._record,
-            output=self.console,
-            cwd=self.folder,
-        )
+        with store.locked("processors"):
+            argv = uml.command(machine, image, self.folder, public_key)
+            process.spawn(
+                [*self._namespace.enter(), *argv],
+                record=self._record,
+                output=self.console,
+                cwd=self.folder,
+            )
 
     def boots(self) -> int:
         """How often the host became ready since it was started."""

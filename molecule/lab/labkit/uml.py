@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from .image import Image
@@ -10,20 +12,26 @@ from .paths import LAB_DIR
 from .plan import Machine
 
 _BOOT = LAB_DIR / "uml-boot"
+# Says in the command line of a host's process on which processor it was put. The kernel takes no notice.
+_PROCESSOR = "lab.processor="
 
 
 def command(machine: Machine, image: Image, folder: Path, public_key: str) -> list[str]:
-    """How to boot the host; its console is the process's stdout."""
+    """How to boot the host; its console is the process's stdout.
+
+    Hold the lock ``processors`` until the process is there, so that others see where it is.
+    """
     ports = [
         f"vec{index}:transport=tap,ifname={interface.tap},mac={interface.mac},depth=128,gro=1"
         for index, interface in enumerate(machine.interfaces)
     ]
     # A system call wakes the kernel's process and waits for it: on one processor that is a switch,
     # from an idle one to another it is several times as slow.
-    processors = sorted(os.sched_getaffinity(0))
+    processor = _least_occupied()
     return [
-        "taskset", "--cpu-list", str(processors[machine.number % len(processors)]),
+        "taskset", "--cpu-list", str(processor),
         str(_BOOT),
+        f"{_PROCESSOR}{processor}",
         f"lab.kernel={image.kernel}",
         # Where the machine allows it: faster than tracing the processes.
         "seccomp=auto",
@@ -41,3 +49,21 @@ def command(machine: Machine, image: Image, folder: Path, public_key: str) -> li
         "con1=null",
         *machine.boot_words(public_key),
     ]  # fmt: skip
+
+
+def _least_occupied() -> int:
+    """The processor with the fewest hosts, of all labs."""
+    hosts = Counter(dict.fromkeys(sorted(os.sched_getaffinity(0)), 0))
+    hosts.update(processor for processor in _occupied().values() if processor in hosts)
+    return min(hosts, key=lambda processor: hosts[processor])
+
+
+def _occupied() -> dict[str, int]:
+    """The folder of each running host → its processor; a host consists of several processes."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            words = dict(word.partition("=")[::2] for word in path.read_text(errors="replace").split("\0"))
+            if processor := words.get(_PROCESSOR.rstrip("=")):
+                found[words.get("uml_dir", "")] = int(processor)
+    return found
