@@ -26,7 +26,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / "molecule/lab/lab"
@@ -35,6 +37,14 @@ INTERVAL = 0.05
 """Seconds between two pings of a stream."""
 KILL_PLUTO = "kill -9 $(systemctl show -P MainPID ipsec)"
 _ESP, _UDP, _TCP, _ICMP, _ICMP6 = 50, 17, 6, 1, 58
+
+
+def some(cases: Iterable[T], of: int) -> list[T]:
+    """Return every *of*-th of the *cases* of a long table, or all of them if the environment has LAB_EVERY_CASE.
+
+    What most of such a table is about costs minutes on the lab, and milliseconds in unit tests.
+    """
+    return list(cases)[:: 1 if os.environ.get("LAB_EVERY_CASE") else of]
 
 
 @dataclass(frozen=True)

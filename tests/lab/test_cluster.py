@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the underlay.ipsec contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The main job: four members of two releases, certificates of our own CA, enforced.
+"""The main job: three members of two releases, certificates of our own CA, enforced.
 
 Each claim of the README is looked at from outside: on the bridge, and in the kernels.
 """
@@ -17,9 +17,9 @@ from functools import partial
 import pytest
 from kit import Lab, eventually
 
-MEMBERS = ("h1", "h2", "h3", "h4")
+MEMBERS = ("h1", "h2", "h3")
 PAIRS = list(itertools.permutations(MEMBERS, 2))
-EXTRA = {"h5": "bookworm", "x1": "trixie"}
+EXTRA = {"h4": "trixie", "x1": "trixie"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,9 +66,9 @@ def test_every_ordered_pair_is_encrypted(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("family", [4, 6])
-@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("step", [1, 2])
 def test_marker_is_on_the_wire_as_esp_only(lab: Lab, marker: str, step: int, family: int) -> None:
-    """All ordered pairs, in three steps.
+    """All ordered pairs, in two steps.
 
     The IPv6 addresses are on no network of the plan: their marker is there to be read,
     which also shows that the capture would.
@@ -163,24 +163,24 @@ def test_certificate_of_another_ca_is_no_way_in(lab: Lab) -> None:
 
 
 def test_joining_and_leaving_leaves_the_others_alone(lab: Lab, pluto: dict[str, str]) -> None:
-    five = (*MEMBERS, "h5")
+    four = (*MEMBERS, "h4")
     before = spis_between_members(lab)
-    run = lab.converge(five)
+    run = lab.converge(four)
     # The certificate is signed once, on behalf of the first host.
-    assert {host: run.recap[host]["changed"] for host in MEMBERS} == {"h1": 1, "h2": 0, "h3": 0, "h4": 0}
+    assert {host: run.recap[host]["changed"] for host in MEMBERS} == {"h1": 1, "h2": 0, "h3": 0}
     assert set(lab.matrix().values()) == {"encrypted"}
-    assert len(lab.matrix()) == 20
+    assert len(lab.matrix()) == 12
     assert spis_between_members(lab) == before
 
-    assert lab.play("remove", five, "--limit", "h5").rc == 0
-    gone = lab.address("h5")
+    assert lab.play("remove", four, "--limit", "h4").rc == 0
+    gone = lab.address("h4")
     for member in MEMBERS:
         assert eventually(partial(forgotten, lab, member, gone), 60)
         assert gone not in lab.ssh(member, "cat /etc/ipsec.d/underlay* /etc/ipsec.d/policies/*")
     assert "underlay" not in lab.ssh(
-        "h5", "ls /etc/ipsec.d /etc/ipsec.d/policies; certutil -L -d sql:/var/lib/ipsec/nss"
+        "h4", "ls /etc/ipsec.d /etc/ipsec.d/policies; certutil -L -d sql:/var/lib/ipsec/nss"
     )
-    assert "no keys" in lab.ssh("h5", "certutil -K -d sql:/var/lib/ipsec/nss 2>&1 || true")
+    assert "no keys" in lab.ssh("h4", "certutil -K -d sql:/var/lib/ipsec/nss 2>&1 || true")
     assert lab.converge(MEMBERS).changed == 0
     assert spis_between_members(lab) == before
 

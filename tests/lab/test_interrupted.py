@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Lab, Stage, banner, cut_off, interrupt, kill
+from kit import Lab, Stage, banner, cut_off, interrupt, kill, some
 
 MEMBERS = ("i1", "i2")
 NSS = "sql:/var/lib/ipsec/nss"
@@ -60,7 +60,7 @@ def reachable(lab: Lab, host: str) -> bool:
     return done.returncode == 0
 
 
-@pytest.mark.parametrize("index", range(len(STAGES)), ids=lambda index: f"{index}-seed{SEED}")
+@pytest.mark.parametrize("index", some(range(len(STAGES)), 3), ids=lambda index: f"{index}-seed{SEED}")
 def test_hosts_stay_reachable(lab: Lab, cluster: dict[str, Any], index: int) -> None:
     """Cut off at any stage by Ctrl-C or death of the controller, site.yml leaves no host locked up."""
     stage, cut = STAGES[index], (interrupt, kill)[index % 2]

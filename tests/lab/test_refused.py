@@ -23,7 +23,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from kit import PASSPHRASE, Lab, Run
+from kit import PASSPHRASE, Lab, Run, some
 
 DATA = {"name": "data", "cidr": "10.88.0.0/24"}
 MEMBERS = ("h1", "h2")
@@ -381,7 +381,7 @@ PLAN: dict[str, Case] = {
 }
 
 
-@pytest.mark.parametrize("name", PLAN)
+@pytest.mark.parametrize("name", some(PLAN, 3))
 def test_wrong_input(lab: Lab, watch: Watch, name: str) -> None:
     with watch.unchanged(MEMBERS, [lab.folder / "ca", lab.folder / "report"]):
         refused(lab, PLAN[name])
