@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Generator
@@ -12,13 +13,27 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from kit import Lab
+from kit import ROOT, Lab
 
 # Why libreswan's main process ended, by its own words or systemd's, with what went before.
 LAST_WORDS = (
     "journalctl --unit ipsec --boot --no-pager --output short-precise"
     " | grep --before-context 25 --extended-regexp 'ABORT|ASSERTION FAILED|Main process exited' | tail -n 80"
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_modules() -> None:
+    """Let all runs of ansible-playbook share what they pack of modules, as long as these do not change."""
+    sources = sorted((ROOT / "plugins").rglob("*.py"))
+    state = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sources]
+    folder = ROOT / ".cache/ansible/modules" / hashlib.sha256(repr(state).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ |= {
+        "LAB_MODULES": str(folder),
+        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback"),
+        "ANSIBLE_CALLBACKS_ENABLED": "kept_modules",
+    }
 
 
 @pytest.fixture(scope="session")
