@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keep the archives that Ansible packs of modules from one run to the next.
 
-Each run of ansible-playbook parses all that each of its modules imports, to find what to send. That is half of what a run costs the control
+Each run of ansible-playbook parses all that each of its modules imports, to find what to send. That is nearly half of what a run costs the control
 node, and the tests make some hundred of them. What is sent stays the same.
 """
 
