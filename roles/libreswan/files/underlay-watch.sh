@@ -62,7 +62,7 @@ renewed() {
     '
 }
 
-# Print the lines that two texts share. Mostly there are none, and then it starts nothing.
+# Print the lines that two texts share. Mostly one of them is empty, and then it starts no program.
 both() {
     [ -z "$1" ] || [ -z "$2" ] || printf '%s\n' "$2" | grep -xF -e "$1"
 }
@@ -70,7 +70,6 @@ both() {
 mend_one_way() {
     now=$(one_way)
     both "$last_one_way" "$now" | while read -r local peer priority tsrc tdst reqid mode; do
-        [ -n "$local" ] || continue
         [ -n "$(ip xfrm state list src "${local%/*}" dst "${peer%/*}" proto esp reqid "$reqid")" ] || continue
         echo "putting back the outbound policy for $peer"
         ip xfrm policy update src "$local" dst "$peer" dir out priority "$priority" \
@@ -82,7 +81,6 @@ mend_one_way() {
 mend_stuck() {
     now=$(stuck)
     both "$last_stuck" "$now" | while read -r peer; do
-        [ -n "$peer" ] || continue
         id=$(id_of "$peer")
         [ -n "$id" ] || continue
         echo "ending what is left of the SAs with $peer, $id"
