@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +131,13 @@ def session(pid: int) -> int | None:
     """The session that a process runs in: what `spawn` starts is a session's leader."""
     stat = _stat(pid)
     return stat.session if stat and stat.runs else None
+
+
+def command_lines() -> Iterator[list[str]]:
+    """The words that each process of this machine was started with."""
+    for pid in _pids():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            yield Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
 
 
 def _boot_id() -> str:

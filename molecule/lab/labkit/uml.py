@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
+from . import process
 from .image import Image
 from .paths import LAB_DIR
 from .plan import Machine
 
 _BOOT = LAB_DIR / "uml-boot"
-# Says in the command line of a host's process on which processor it was put. The kernel takes no notice.
-_PROCESSOR = "lab.processor="
+# Says in the command line of a host's processes on which processor they are, from the first moment: `taskset` has
+# yet to put them there. The kernel takes no notice.
+_PROCESSOR = "lab.processor"
 
 
 def command(machine: Machine, image: Image, folder: Path, public_key: str) -> list[str]:
@@ -31,7 +32,7 @@ def command(machine: Machine, image: Image, folder: Path, public_key: str) -> li
     return [
         "taskset", "--cpu-list", str(processor),
         str(_BOOT),
-        f"{_PROCESSOR}{processor}",
+        f"{_PROCESSOR}={processor}",
         f"lab.kernel={image.kernel}",
         # Where the machine allows it: faster than tracing the processes.
         "seccomp=auto",
@@ -61,9 +62,8 @@ def _least_occupied() -> int:
 def _occupied() -> dict[str, int]:
     """The folder of each running host → its processor; a host consists of several processes."""
     found = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it has ended meanwhile
-            words = dict(word.partition("=")[::2] for word in path.read_text(errors="replace").split("\0"))
-            if processor := words.get(_PROCESSOR.rstrip("=")):
-                found[words.get("uml_dir", "")] = int(processor)
+    for line in process.command_lines():
+        words = dict(word.partition("=")[::2] for word in line)
+        if processor := words.get(_PROCESSOR):
+            found[words["uml_dir"]] = int(processor)
     return found
