@@ -25,7 +25,8 @@ LAST_WORDS = (
 @pytest.fixture(scope="session", autouse=True)
 def kept_modules() -> None:
     """Let all runs of ansible-playbook share what they pack of modules, as long as these do not change."""
-    sources = sorted((ROOT / "plugins").rglob("*.py"))
+    # What is packed besides is of the ansible-core that the requirements name.
+    sources = [ROOT / "requirements.txt", *sorted((ROOT / "plugins").rglob("*.py"))]
     state = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sources]
     folder = ROOT / ".cache/ansible/modules" / hashlib.sha256(repr(state).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
