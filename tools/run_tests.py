@@ -50,10 +50,10 @@ LONG_SCENARIOS = (
     "mesh",
     "firewall",
     "default",
-    "interrupted",
-    "refused",
-    "failures",
     "mtu_apply",
+    "refused",
+    "endpoints",
+    "interrupted",
 )
 # What a built collection consists of; anything else in the artifact is a leak.
 SHIPPED = {
